@@ -1,0 +1,48 @@
+# `make demo` and `make test` do everything on a machine with only Python (3.11 or newer), make and git.
+#
+#   PYTHON=python3.12               another interpreter for the environment
+#   CONSTRAINTS=my-constraints.txt  another torch build (a GPU user's); CONSTRAINTS=/dev/null takes pip's choice
+
+PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
+OUT ?= demo-output
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help install demo test lint types format mutants clean
+.DEFAULT_GOAL := help
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+install: $(INSTALLED) ## make the environment in .venv
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Expected Python 3.11 or newer, actual {sys.version.split()[0]}: set PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED) ## an l2-VAE and an iC-VAE on dirty digits; a table and a picture in $(OUT)
+	$(BIN)/python examples/svi.py --out $(OUT)
+
+test: $(INSTALLED) ## the tests and the docstring examples
+	$(BIN)/python -m pytest -q
+
+lint: $(INSTALLED) ## style and docstrings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED) ## mypy, strict on the package
+	$(BIN)/mypy
+
+format: $(INSTALLED) ## mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+mutants: $(INSTALLED) ## break the code on purpose, one fault at a time: each must make a test fail
+	$(BIN)/python tests/mutants.py
+
+clean: ## remove the environment and everything the commands above made
+	rm -rf .venv $(OUT) .mypy_cache .pytest_cache .ruff_cache

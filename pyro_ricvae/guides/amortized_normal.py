@@ -1,0 +1,112 @@
+"""The amortised normal guide."""
+
+import pyro
+import pyro.distributions as dist
+from pyro.distributions import TorchDistribution
+from pyro.nn import PyroModule
+from torch import Tensor, nn
+
+from pyro_ricvae._plates import data_plate
+from pyro_ricvae._validation import positive_int
+
+
+class AmortizedNormal(PyroModule):
+    r"""The guide :math:`q(z \mid x) = \mathcal N(\mu_z(x), \mathrm{diag}\,\sigma_z(x)^2)` (equation 2 of the paper).
+
+    Its one sample site is "z", in the plate "data".
+
+    Parameters
+    ----------
+    encoder : torch.nn.Module
+        Maps rows of shape (..., d) to ``(loc, scale)``, each (..., n_latent), the scale positive.
+    size : int, optional
+        The number of rows in the whole data set, as in the model. None takes each batch for the whole.
+
+    Attributes
+    ----------
+    encoder, size
+        As given.
+
+    Raises
+    ------
+    ValueError
+        At construction if `size` is not a whole number >= 1; when run if x has not the shape (..., rows, features), or
+        the encoder does not return a finite location and a positive scale of one shape.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pyro_ricvae import guides, networks
+    >>> guide = guides.AmortizedNormal(networks.MLPEncoder(5, 2, hidden=(16,)))
+    >>> guide(torch.zeros(3, 5)).shape
+    torch.Size([3, 2])
+    """
+
+    def __init__(self, encoder: nn.Module, size: int | None = None) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.size = None if size is None else positive_int("size", size)
+
+    def encode(self, x: Tensor) -> TorchDistribution:
+        """Return q(z | x), the one place where it is built.
+
+        Parameters
+        ----------
+        x : Tensor, shape (..., B, d)
+            The rows.
+
+        Returns
+        -------
+        TorchDistribution, batch shape (..., B), event shape (n_latent,)
+
+        Raises
+        ------
+        ValueError
+            If the encoder's output is not a location and a positive scale of one shape.
+        """
+        output = self.encoder(x)
+        if not (
+            isinstance(output, tuple | list)
+            and len(output) == 2
+            and all(isinstance(each, Tensor) for each in output)
+            and output[0].shape == output[1].shape
+            and output[0].shape[:-1] == x.shape[:-1]
+        ):
+            raise ValueError(
+                f"Site 'z': expected (loc, scale) from the encoder, each of shape {tuple(x.shape[:-1])} + (n_latent,), "
+                f"actual {_describe(output)}: return two tensors of one shape, one row of latents a row of x."
+            )
+        loc, scale = output
+        try:
+            posterior: TorchDistribution = dist.Normal(loc.to(x.dtype), scale.to(x.dtype)).to_event(1)
+        except ValueError as error:  # torch's validation, which does not know the site
+            raise ValueError(
+                f"Site 'z': the encoder's output for x of shape {tuple(x.shape)} is not a finite loc and a positive "
+                f"scale, each of shape {tuple(loc.shape)}. Make the scale positive (end the encoder with softplus or "
+                f"exp); where the loc is not finite, look for values of x or parameters that are not. {error}"
+            ) from error
+        return posterior
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Sample "z" for the rows of `x`.
+
+        Parameters
+        ----------
+        x : Tensor, shape (..., B, d)
+            The rows.
+
+        Returns
+        -------
+        Tensor, shape (..., B, n_latent)
+            The value of the site "z".
+        """
+        with data_plate(x, self.size):
+            z: Tensor = pyro.sample("z", self.encode(x))
+            return z
+
+
+def _describe(output: object) -> str:
+    """Return the shapes of the encoder's output, or its type, for an error."""
+    if isinstance(output, tuple | list):
+        return f"{type(output).__name__}({', '.join(map(_describe, output))})"
+    return str(tuple(output.shape)) if isinstance(output, Tensor) else type(output).__name__

@@ -1,0 +1,249 @@
+"""The ELBO that sums over recycled passes."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import pyro
+import torch
+from pyro.distributions.util import scale_and_mask
+from pyro.infer import TraceMeanField_ELBO
+from pyro.infer.elbo import ELBOModule
+from pyro.infer.util import check_fully_reparametrized, is_validation_enabled, torch_item
+from pyro.poutine import Trace
+from torch import Tensor, nn
+from torch.distributions import kl_divergence
+
+from pyro_ricvae._validation import positive_int
+
+Site = Any  # the metadata of one node of a trace
+
+
+class RecyclingELBO(TraceMeanField_ELBO):
+    r"""The objective of the RiC-VAE: the negative ELBO summed over recycled passes (paper, equation 15 and figure 1).
+
+    With :math:`x_1 = x` and, reparameterised,
+
+    .. math:: z_k \sim q(z \mid x_k), \qquad x_{k+1} \sim p(x \mid z_k, i),
+
+    the loss, in nats and to be minimised, is the sum over the passes, with shared weights:
+
+    .. math::
+        \sum_{k=1}^N \Big( w \, \mathrm{KL}[q(z \mid x_k) \,\|\, p(z)] - \log p(x_k \mid z_k, i) \Big), \qquad w = 1,
+
+    summed over the rows, and over the sites where a pair has more. Inside a plate with ``size`` every term is scaled by
+    ``size / B``. One backward reaches all passes, through the recycled samples too.
+
+    With ``passes=1`` it equals ``TraceMeanField_ELBO(max_plate_nesting=1)`` to the last bit, whose restrictions hold
+    here: a mean-field guide, reparameterised latents. It works for any model and guide whose first argument has the
+    shape of an observed site; other arguments are passed on unchanged.
+
+    Parameters
+    ----------
+    passes : int, default=1
+        The number N of passes. 1 is the plain (iC-)VAE. A plain attribute, read at every evaluation.
+    recycle : {"sample", "mean"}, default="sample"
+        Whether the next input is a reparameterised draw from the observed site's distribution, or its mean.
+    detach : bool, default=False
+        Whether the gradient stops at the recycled input.
+    site : str, default="x"
+        The observed site that is recycled into the first argument.
+    max_plate_nesting : int, default=1
+        How many plates are nested at the most, as everywhere in Pyro; a pair with other plates than "data" gives its
+        own.
+    num_particles : int, default=1
+        The number of samples of the latents that the loss is averaged over.
+    vectorize_particles : bool, default=False
+        Whether the particles are computed at once, in a dimension to the left of all plates.
+
+    Attributes
+    ----------
+    kl_weight : Tensor, shape ()
+        The weight w of the KL terms (log q - log p where there is no closed form), 1.0 to begin with. Changed in place:
+        ``elbo.kl_weight.fill_(0.5)``, or ``elbo.kl_weight = 0.5``, which does the same.
+
+    Raises
+    ------
+    ValueError
+        At construction if `passes` is not a whole number >= 1 or `recycle` is unknown; at the first evaluation with
+        several passes if the site is missing, is not observed, has no sampler or mean as `recycle` asks, or has not the
+        shape of the first argument.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pyro_ricvae import guides, inference, likelihoods, models, networks, priors
+    >>> model = models.VAE(
+    ...     networks.MLPDecoder(2, 5, hidden=(16,)),
+    ...     likelihood=likelihoods.IndexConditionedNormal(floor=0.1),
+    ...     prior=priors.StandardNormal(2),
+    ... )
+    >>> guide = guides.AmortizedNormal(networks.MLPEncoder(5, 2, hidden=(16,)))
+    >>> loss = inference.RecyclingELBO(passes=2)(model, guide)
+    >>> optimizer = torch.optim.Adam(loss.parameters(), lr=1e-3)
+    >>> x = torch.randn(8, 5)
+    >>> for _ in range(3):
+    ...     optimizer.zero_grad()
+    ...     loss(x).backward()
+    ...     _ = optimizer.step()
+    """
+
+    def __init__(
+        self,
+        passes: int = 1,
+        recycle: Literal["sample", "mean"] = "sample",
+        detach: bool = False,
+        site: str = "x",
+        max_plate_nesting: int = 1,
+        num_particles: int = 1,
+        vectorize_particles: bool = False,
+    ) -> None:
+        if recycle not in ("sample", "mean"):
+            raise ValueError(f"Expected recycle to be 'sample' or 'mean', actual {recycle!r}.")
+        super().__init__(  # type: ignore[no-untyped-call]
+            num_particles=positive_int("num_particles", num_particles),
+            max_plate_nesting=max_plate_nesting,
+            vectorize_particles=vectorize_particles,
+        )
+        self.passes = positive_int("passes", passes)
+        self.recycle = recycle
+        self.detach = detach
+        self.site = site
+        # float32 whatever the default: next to a 0-dim float32 loss, a float64 weight would turn the loss to float64.
+        self._kl_weight = torch.tensor(1.0, dtype=torch.float32)
+
+    @property
+    def kl_weight(self) -> Tensor:
+        """The weight of the KL terms, a 0-dim tensor, changed in place."""
+        return self._kl_weight
+
+    @kl_weight.setter
+    def kl_weight(self, value: float | Tensor) -> None:
+        self._kl_weight.fill_(value)
+
+    def __call__(self, model: nn.Module, guide: nn.Module) -> ELBOModule:
+        """Return a module that computes the loss of the pair, for use with torch optimizers.
+
+        Parameters
+        ----------
+        model, guide : torch.nn.Module
+            The pair.
+
+        Returns
+        -------
+        pyro.infer.elbo.ELBOModule
+            Called with the pair's arguments, it returns the differentiable loss. It leaves Pyro's global parameter
+            store as it was.
+        """
+        return _OwnStoreELBOModule(model, guide, self)
+
+    def _get_trace(self, model: Any, guide: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Trace, Trace]:
+        """Run all passes, and return the traces of model and guide with the sites of all of them.
+
+        Pyro's own methods turn this pair into losses and gradients: to them, recycling is a pair with more sites.
+        """
+        model_trace, guide_trace = super()._get_trace(model, guide, args, kwargs)  # type: ignore[no-untyped-call]
+        last_model_trace = model_trace
+        for k in range(2, self.passes + 1):
+            args = (self._next_input(last_model_trace, args), *args[1:])
+            last_model_trace, last_guide_trace = super()._get_trace(model, guide, args, kwargs)  # type: ignore[no-untyped-call]
+            for trace, last in ((model_trace, last_model_trace), (guide_trace, last_guide_trace)):
+                trace.nodes.update(
+                    (f"{name}, pass {k}", site) for name, site in last.nodes.items() if site["type"] == "sample"
+                )
+        return model_trace, guide_trace
+
+    def _next_input(self, model_trace: Trace, args: tuple[Any, ...]) -> Tensor:
+        """Return x_{k+1}, from the distribution of the observed site given x_k, the first of `args`."""
+        site = model_trace.nodes.get(self.site)
+        if site is None or site["type"] != "sample" or not site["is_observed"]:
+            observed = [name for name, each in model_trace.nodes.items() if each.get("is_observed")]
+            raise ValueError(
+                f"Site {self.site!r} cannot be recycled: expected an observed site of the model, actual "
+                f"{'no such site' if site is None else 'a site that is not observed'}. "
+                f"The observed sites are {observed}: name one of them, RecyclingELBO(site=...)."
+            )
+        distribution: Any = site["fn"]
+        if self.recycle == "mean":
+            recycled = _mean(distribution, self.site)
+        elif distribution.has_rsample:
+            recycled = distribution.rsample()
+        else:
+            raise ValueError(
+                f"Site {self.site!r} cannot be recycled: its distribution {distribution} has no reparameterised "
+                "sampler (rsample). Recycle its mean, RecyclingELBO(recycle='mean')."
+            )
+        expected = args[0].shape if args and isinstance(args[0], Tensor) else None
+        if expected is None or recycled.shape[recycled.dim() - len(expected) :] != expected:
+            raise ValueError(
+                f"Site {self.site!r} cannot be recycled into the first argument: expected the shape "
+                f"{tuple(recycled.shape)} of the site's distribution, actual "
+                f"{'no positional tensor' if expected is None else tuple(expected)}. Pass the data as the first "
+                "positional argument, in the shape of the observed site."
+            )
+        return recycled.detach() if self.detach else recycled
+
+    def _differentiable_loss_particle(self, model_trace: Trace, guide_trace: Trace) -> tuple[float, Tensor]:
+        """Return the loss of one particle, as a number and as a differentiable tensor.
+
+        The terms, and their order, are those of `TraceMeanField_ELBO`; only those of the latent sites are weighted.
+        """
+        elbo: Any = 0.0
+        for name, site in model_trace.nodes.items():
+            if site["type"] != "sample":
+                continue
+            if site["is_observed"]:
+                elbo = elbo + site["log_prob_sum"]
+            else:
+                for term in _minus_kl_terms(site, guide_trace.nodes[name]):
+                    elbo = elbo + self._kl_weight.to(term.dtype) * term
+        for name, site in guide_trace.nodes.items():  # sites that are auxiliary: the model does not have them
+            if site["type"] == "sample" and name not in model_trace.nodes:
+                for term in _minus_kl_terms(None, site):
+                    elbo = elbo + self._kl_weight.to(term.dtype) * term
+        return -torch_item(elbo), -elbo
+
+
+class _OwnStoreELBOModule(ELBOModule):
+    """An ELBOModule with a parameter store of its own, as ``module_local_params`` gives every PyroModule.
+
+    Without it, Pyro registers a module's parameters in its global store under names that another model has too, and
+    ``SVI`` on that other model then trains the first one's.
+    """
+
+    def __init__(self, model: nn.Module, guide: nn.Module, elbo: RecyclingELBO) -> None:
+        super().__init__(model, guide, elbo)
+        self._param_state: Any = None
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        with pyro.get_param_store().scope(self._param_state) as self._param_state:
+            loss: Tensor = super().forward(*args, **kwargs)  # type: ignore[no-untyped-call]
+        return loss
+
+
+def _mean(distribution: Any, site: str) -> Tensor:
+    try:
+        mean: Tensor = distribution.mean
+    except NotImplementedError as error:
+        raise ValueError(
+            f"Site {site!r} cannot be recycled: its distribution {distribution} has no mean. "
+            "Recycle a sample, RecyclingELBO(recycle='sample')."
+        ) from error
+    return mean
+
+
+def _minus_kl_terms(model_site: Site | None, guide_site: Site) -> Iterator[Tensor]:
+    """Yield the terms of -KL[q || p] at one latent site: one in closed form, else log p and -log q.
+
+    Without a `model_site`, at an auxiliary site of the guide, -log q alone.
+    """
+    if is_validation_enabled():
+        check_fully_reparametrized(guide_site)
+    if model_site is not None:
+        try:
+            kl = kl_divergence(guide_site["fn"], model_site["fn"])
+        except NotImplementedError:
+            yield model_site["log_prob_sum"]
+        else:
+            yield -scale_and_mask(kl, scale=guide_site["scale"], mask=guide_site["mask"]).sum()
+            return
+    yield -guide_site["score_parts"].entropy_term.sum()

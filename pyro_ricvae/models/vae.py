@@ -1,0 +1,149 @@
+"""The generative model."""
+
+from typing import Any
+
+import pyro
+from pyro.distributions import TorchDistribution
+from pyro.nn import PyroModule
+from torch import Tensor, nn
+
+from pyro_ricvae._plates import data_plate
+from pyro_ricvae._validation import positive_int
+
+
+class VAE(PyroModule):
+    r"""The generative model of a variational autoencoder, for any decoder, likelihood and prior.
+
+    .. math:: z_i \sim p(z), \qquad x_i \sim p(x \mid \mathrm{decoder}(z_i), i) \qquad i = 1, \dots, n
+
+    Sample sites are "z" and "x" (observed), in the plate "data". With `likelihoods.IndexConditionedNormal` this is the
+    iC-VAE (equations 6 to 8 of the paper), with `likelihoods.FixedNormal` the l2-VAE, with `likelihoods.LearnedNormal`
+    the LC-VAE; `inference.RecyclingELBO` with several passes makes each of them recurrent.
+
+    Parameters
+    ----------
+    decoder : torch.nn.Module
+        Maps latents of shape (..., n_latent) to a tensor (..., d), or to a tuple of ``likelihood.n_outputs`` of them,
+        location first.
+    likelihood : torch.nn.Module
+        See `likelihoods.Likelihood`.
+    prior : torch.nn.Module
+        ``prior()`` is the distribution of a row's latents: event shape (n_latent,), batch shape ().
+    size : int, optional
+        The number of rows in the whole data set: the log-densities of a batch of B rows are scaled by ``size / B``.
+        None takes each batch for the whole. Give the guide the same.
+
+    Attributes
+    ----------
+    decoder, likelihood, prior, size
+        As given.
+
+    Raises
+    ------
+    ValueError
+        At construction if `size` is not a whole number >= 1 or `likelihood` lacks ``n_outputs``; when run if x has not
+        the shape (..., rows, features), or the decoder's outputs are not as many as the likelihood asks or not of x's
+        shape.
+
+    See Also
+    --------
+    pyro_ricvae.guides.AmortizedNormal : the guide that goes with it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pyro_ricvae import likelihoods, models, networks, priors
+    >>> decoder = networks.MLPDecoder(2, 5, hidden=(16,))
+    >>> model = models.VAE(decoder, likelihoods.IndexConditionedNormal(floor=0.1), priors.StandardNormal(2))
+    >>> model(torch.zeros(3, 5)).shape
+    torch.Size([3, 5])
+    """
+
+    def __init__(self, decoder: nn.Module, likelihood: nn.Module, prior: nn.Module, size: int | None = None) -> None:
+        super().__init__()
+        if not isinstance(getattr(likelihood, "n_outputs", None), int):
+            raise ValueError(
+                "Expected a likelihood with the contract of pyro_ricvae.likelihoods.Likelihood, "
+                f"actual {likelihood!r}, which has no integer attribute n_outputs."
+            )
+        self.decoder = decoder
+        self.likelihood = likelihood
+        self.prior = prior
+        self.size = None if size is None else positive_int("size", size)
+
+    def decode(self, z: Tensor, x: Tensor | None = None) -> TorchDistribution:
+        """Return p(x | z, i), the one place where it is built.
+
+        Parameters
+        ----------
+        z : Tensor, shape (..., B, n_latent)
+            Latents.
+        x : Tensor, shape (..., B, d), optional
+            The rows, which an index-conditioned likelihood looks at. None for rows yet to be generated: they are taken
+            to lie at the decoder's location, with residuals of zero.
+
+        Returns
+        -------
+        TorchDistribution, batch shape (..., B), event shape (d,)
+
+        Raises
+        ------
+        ValueError
+            If the decoder's outputs do not fit the likelihood or `x`.
+        """
+        output = self.decoder(z)
+        if x is None:
+            x = output[0] if isinstance(output, tuple) else output
+        self._check_decoder_output(output, x)
+        try:
+            distribution: TorchDistribution = self.likelihood(output, x)
+        except ValueError as error:  # torch's validation, which does not know the site
+            raise ValueError(
+                f"Site 'x': the decoder's output is not what {type(self.likelihood).__name__} accepts. "
+                "Expected finite locations and, where the decoder gives a scale, a positive one "
+                f"(end it with softplus or exp). {error}"
+            ) from error
+        return distribution
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Sample "z" and "x" for the rows of `x`, with "x" observed.
+
+        Parameters
+        ----------
+        x : Tensor, shape (..., B, d)
+            The rows.
+
+        Returns
+        -------
+        Tensor, shape (..., B, d)
+            The value of the site "x": `x` itself, or a replicate under ``poutine.uncondition``.
+        """
+        with data_plate(x, self.size):
+            prior = self.prior()
+            z = pyro.sample("z", prior)
+            if z.shape[-1:] != prior.event_shape:
+                raise ValueError(
+                    f"Site 'z': expected latents of shape (..., rows, {', '.join(map(str, prior.event_shape))}) as the "
+                    f"prior has them, actual {tuple(z.shape)}: give the encoder and the prior the same n_latent."
+                )
+            value: Tensor = pyro.sample("x", self.decode(z, x), obs=x)
+            return value
+
+    def _check_decoder_output(self, output: Any, x: Tensor) -> None:
+        """Raise a ValueError unless `output` is as many tensors as the likelihood asks for, each of x's shape."""
+        n_outputs: Any = self.likelihood.n_outputs  # an int: checked at construction
+        outputs = output if isinstance(output, tuple) else (output,)
+        expected = f"{n_outputs} tensor{'s' if n_outputs > 1 else ''} of shape (..., {x.shape[-2]}, {x.shape[-1]})"
+        if (
+            len(outputs) != n_outputs
+            or isinstance(output, tuple) != (n_outputs > 1)
+            or any(not isinstance(each, Tensor) or each.shape[-2:] != x.shape[-2:] for each in outputs)
+        ):
+            actual = ", ".join(
+                str(tuple(each.shape)) if isinstance(each, Tensor) else type(each).__name__ for each in outputs
+            )
+            raise ValueError(
+                f"Site 'x': expected {expected} from the decoder, for {type(self.likelihood).__name__} and x of shape "
+                f"{tuple(x.shape)}, actual {'a tuple of ' if isinstance(output, tuple) else ''}{actual}: "
+                "change the decoder's number of outputs or features, or the likelihood."
+            )

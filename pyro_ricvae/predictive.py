@@ -1,0 +1,177 @@
+"""Passes at test time: reconstruction, generation and posterior draws, in chunks of rows.
+
+Memory beyond the result grows with ``batch_size``, neither with the number of rows nor with that of passes. The modules
+are put in evaluation mode for the time of a call, and no gradients are kept.
+
+The functions take a pair as in `models` and `guides`: a model with ``prior`` and ``decode``, a guide with ``encode``.
+Random numbers come from torch's global generator; which row gets which of them depends on ``batch_size``.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from pyro_ricvae._validation import positive_int
+from pyro_ricvae.guides import AmortizedNormal
+from pyro_ricvae.models import VAE
+
+
+def reconstruct(
+    model: VAE, guide: AmortizedNormal, x: Tensor, passes: int = 1, *, sample: bool = False, batch_size: int = 1024
+) -> Tensor:
+    r"""Return the rows after M passes through guide and model: the cleaned data.
+
+    By means, :math:`x_{k+1} = E[x \mid z = \mu_z(x_k)]`; by sampling, :math:`z_k \sim q(z \mid x_k)` and :math:`x_{k+1}
+    \sim p(x \mid z_k, i)`, so that one pass gives a replicate from the posterior predictive. The result is
+    :math:`x_{M+1}`.
+
+    Parameters
+    ----------
+    model : VAE
+        The generative model.
+    guide : AmortizedNormal
+        Its guide.
+    x : Tensor, shape (..., n, d)
+        The rows, in data units, on any device.
+    passes : int, default=1
+        The number M of passes.
+    sample : bool, default=False
+        Whether to sample instead of taking means.
+    batch_size : int, default=1024
+        The number of rows in a chunk.
+
+    Returns
+    -------
+    Tensor, shape (..., n, d)
+        In data units, on the device of `x`.
+
+    Raises
+    ------
+    ValueError
+        If `passes` or `batch_size` is not a whole number >= 1, or `x` has not the shape (..., n, d).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pyro_ricvae import guides, likelihoods, models, networks, predictive, priors
+    >>> model = models.VAE(networks.MLPDecoder(2, 5, ()), likelihoods.FixedNormal(1.0), priors.StandardNormal(2))
+    >>> guide = guides.AmortizedNormal(networks.MLPEncoder(5, 2, ()))
+    >>> predictive.reconstruct(model, guide, torch.zeros(8, 5), passes=3).shape
+    torch.Size([8, 5])
+    """
+    passes = positive_int("passes", passes)
+    with _evaluation(model, guide):
+        chunks = [
+            _recycle(model, guide, chunk.to(_device(guide)), passes, sample).to(x.device)
+            for chunk in _row_chunks(x, batch_size)
+        ]
+    return torch.cat(chunks, dim=-2)
+
+
+def generate(
+    model: VAE, guide: AmortizedNormal, n: int, passes: int = 1, *, sample: bool = False, batch_size: int = 1024
+) -> Tensor:
+    """Return new rows: latents from the prior, through the decoder, then M - 1 passes through guide and model.
+
+    Parameters
+    ----------
+    model : VAE
+        The generative model.
+    guide : AmortizedNormal
+        Its guide, used from the second pass on.
+    n : int
+        The number of rows.
+    passes : int, default=1
+        The number M of passes.
+    sample : bool, default=False
+        Whether rows are drawn from p(x | z) and latents from q(z | x), instead of taking means. In the first pass an
+        index-conditioned row is drawn at its floor: there is nothing to differ from yet.
+    batch_size : int, default=1024
+        The number of rows in a chunk.
+
+    Returns
+    -------
+    Tensor, shape (n, d)
+        In data units, on the model's device.
+
+    Raises
+    ------
+    ValueError
+        If `n`, `passes` or `batch_size` is not a whole number >= 1.
+    """
+    passes, n, batch_size = positive_int("passes", passes), positive_int("n", n), positive_int("batch_size", batch_size)
+    chunks = []
+    with _evaluation(model, guide):
+        prior = model.prior()
+        for start in range(0, n, batch_size):
+            rows = model.decode(prior.sample((min(batch_size, n - start),)))
+            chunks.append(_recycle(model, guide, rows.sample() if sample else rows.mean, passes - 1, sample))
+    return torch.cat(chunks)
+
+
+def draw_posterior(guide: AmortizedNormal, x: Tensor, num_draws: int, *, batch_size: int = 1024) -> Tensor:
+    """Return draws of the latents from q(z | x).
+
+    Parameters
+    ----------
+    guide : AmortizedNormal
+        The guide.
+    x : Tensor, shape (..., n, d)
+        The rows, in data units, on any device.
+    num_draws : int
+        The number S of draws a row.
+    batch_size : int, default=1024
+        The number of rows in a chunk.
+
+    Returns
+    -------
+    Tensor, shape (S, ..., n, n_latent)
+        On the device of `x`.
+
+    Raises
+    ------
+    ValueError
+        If `num_draws` or `batch_size` is not a whole number >= 1, or `x` has not the shape (..., n, d).
+    """
+    num_draws = positive_int("num_draws", num_draws)
+    with _evaluation(guide):
+        chunks = [
+            guide.encode(chunk.to(_device(guide))).sample((num_draws,)).to(x.device)
+            for chunk in _row_chunks(x, batch_size)
+        ]
+    return torch.cat(chunks, dim=-2)
+
+
+def _recycle(model: VAE, guide: AmortizedNormal, x: Tensor, passes: int, sample: bool) -> Tensor:
+    """Return x after `passes` passes, by sampling or by means."""
+    for _ in range(passes):
+        posterior = guide.encode(x)
+        rows = model.decode(posterior.sample() if sample else posterior.mean, x)
+        x = rows.sample() if sample else rows.mean
+    return x
+
+
+def _row_chunks(x: Tensor, batch_size: int) -> tuple[Tensor, ...]:
+    if x.dim() < 2 or x.shape[-2] == 0:
+        raise ValueError(f"Expected x of shape (..., rows, features) with at least one row, actual {tuple(x.shape)}.")
+    return torch.split(x, positive_int("batch_size", batch_size), dim=-2)
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
+
+
+@contextmanager
+def _evaluation(*modules: nn.Module) -> Iterator[None]:
+    """Put the modules, and all within them, in evaluation mode without gradients; leave each as it was."""
+    were_training = [(each, each.training) for module in modules for each in module.modules()]
+    for module in modules:
+        module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for each, training in were_training:
+            each.training = training

@@ -1,0 +1,117 @@
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from pyro_ricvae.networks import LOG_SCALE_BOUNDS, MLPDecoder, MLPEncoder
+
+
+def linear(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    y = torch.einsum("oi,...i->...o", layer.weight, x)
+    return y if layer.bias is None else y + layer.bias
+
+
+def test_encoder_is_deep_plus_affine_of_the_centred_rows() -> None:
+    center = torch.tensor([1.0, 2.0, 3.0])
+    encoder = MLPEncoder(3, 2, (4, 5), center=center)
+    x = torch.randn(6, 3)
+    features = linear(encoder.deep[2], linear(encoder.deep[0], x - center).relu()).relu()
+    loc, scale = encoder(x)
+    torch.testing.assert_close(loc, linear(encoder.loc, features) + linear(encoder.affine, x - center))
+    # The bound, at a log-scale near 0, is nearly the identity.
+    torch.testing.assert_close(scale.log(), linear(encoder.log_scale, features), rtol=0.2, atol=0.05)
+
+
+@pytest.mark.parametrize("sigmoid", [False, True])
+def test_decoder_is_deep_plus_affine_around_the_centre(sigmoid: bool) -> None:
+    center = torch.tensor([0.2, 0.5, 0.9])
+    decoder = MLPDecoder(2, 3, (4,), center=center, sigmoid=sigmoid)
+    z = torch.randn(6, 2)
+    raw = linear(decoder.loc, linear(decoder.deep[0], z).relu()) + linear(decoder.affine, z)
+    expected = 1 / (1 + (1 / center - 1) * torch.exp(-raw)) if sigmoid else center + raw
+    torch.testing.assert_close(decoder(z), expected)
+
+
+def test_decoder_starts_from_its_centre() -> None:
+    center = [0.0, 0.3, 1.0]
+    for sigmoid, expected in ((False, center), (True, [0.01, 0.3, 0.99])):
+        decoder = MLPDecoder(2, 3, (), center=center, sigmoid=sigmoid)
+        nn.init.zeros_(decoder.loc.bias)
+        assert decoder(torch.zeros(1, 2))[0].tolist() == pytest.approx(expected, abs=1e-6)
+    assert MLPDecoder(2, 3, (), sigmoid=True).center.tolist() == [0.5] * 3
+
+
+@pytest.mark.parametrize("hidden", [(), (4,)])
+def test_without_hidden_layers_both_are_affine(hidden: tuple[int, ...]) -> None:
+    encoder, decoder = MLPEncoder(3, 2, hidden, center=torch.ones(3)), MLPDecoder(2, 3, hidden)
+    for location, rows in ((lambda x: encoder(x)[0], torch.randn(2, 7, 3)), (decoder, torch.randn(2, 7, 2))):
+        middle, ends = location(rows.mean(0)), location(rows).mean(0)
+        assert torch.allclose(middle, ends, atol=1e-5) == (not hidden)
+
+
+def test_affine_path_can_be_left_out() -> None:
+    names = {name.split(".")[0] for name, _ in MLPEncoder(3, 2, (4,), affine_path=False).named_parameters()}
+    assert names == {"deep", "loc", "log_scale"}
+    assert MLPDecoder(2, 3, (4,), affine_path=False).affine is None
+
+
+@pytest.mark.parametrize("lead", [(), (4,), (2, 3, 4)])
+def test_any_leading_dimensions(lead: tuple[int, ...]) -> None:
+    encoder, decoder = MLPEncoder(3, 2, (4,)), MLPDecoder(2, 3, (4,), n_outputs=2)
+    x, z = torch.randn(*lead, 3), torch.randn(*lead, 2)
+    for network, rows, width in ((encoder, x, 2), (decoder, z, 3)):
+        outputs = network(rows)
+        assert [each.shape for each in outputs] == [(*lead, width)] * 2
+        one_by_one = [network(row) for row in rows.reshape(-1, rows.shape[-1])]
+        for each, ones in zip(outputs, zip(*one_by_one, strict=True), strict=True):
+            torch.testing.assert_close(each.reshape(-1, width), torch.stack(ones))
+
+
+@pytest.mark.parametrize("network", [MLPEncoder(3, 2, (4,)), MLPDecoder(3, 2, (4,), n_outputs=2)])
+def test_scales_stay_within_their_bounds(network: nn.Module) -> None:
+    _, scale = network(torch.randn(100, 3) * torch.logspace(-3, 12, 100)[:, None])
+    assert scale.log().min() >= LOG_SCALE_BOUNDS[0] - 1e-4
+    assert scale.log().max() <= LOG_SCALE_BOUNDS[1] + 1e-4
+    assert scale.log().std() > 1  # the bounds are reached, not hidden by a constant
+
+
+def test_centre_moves_and_is_saved() -> None:
+    encoder = MLPEncoder(3, 2, (4,), center=[1.0, 2.0, 3.0]).double()
+    assert encoder.center.dtype == torch.float64
+    other = MLPEncoder(3, 2, (4,)).double()
+    other.load_state_dict(encoder.state_dict())
+    assert other.center.tolist() == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0, 2, (4,)), "Expected n_features to be a whole number >= 1, actual 0"),
+        ((3, 0, (4,)), "Expected n_latent to be a whole number >= 1, actual 0"),
+        ((3, 2, (4, 0)), "Expected each of hidden to be a whole number >= 1, actual 0"),
+        ((3, 2, (4, 2.5)), r"Expected each of hidden to be a whole number >= 1, actual 2\.5"),
+        ((3, 2, 4), "Expected hidden to be a sequence of whole numbers >= 1, actual 4"),
+    ],
+)
+def test_wrong_sizes(arguments: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MLPEncoder(*arguments)
+    with pytest.raises(ValueError, match=message):
+        MLPDecoder(arguments[1], arguments[0], arguments[2])
+
+
+@pytest.mark.parametrize("center", [[1.0, 2.0], [1.0, 2.0, float("nan")], 1.0])
+def test_wrong_centre(center: Any) -> None:
+    for make in (lambda: MLPEncoder(3, 2, (), center=center), lambda: MLPDecoder(2, 3, (), center=center)):
+        with pytest.raises(ValueError, match="Expected center to hold 3 finite values"):
+            make()
+
+
+def test_wrong_decoder_outputs() -> None:
+    with pytest.raises(ValueError, match="Expected n_outputs to be 1 .* or 2 .*, actual 3"):
+        MLPDecoder(2, 3, (), n_outputs=3)
+    with pytest.raises(
+        ValueError, match="Expected the center of a sigmoid output to lie between 0 and 1, actual 0 to 2"
+    ):
+        MLPDecoder(2, 3, (), center=[0.0, 1.0, 2.0], sigmoid=True)
