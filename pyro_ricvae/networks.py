@@ -96,7 +96,13 @@ class MLPEncoder(nn.Module):
         -------
         loc, scale : Tensor, shape (..., n_latent)
             The scale is positive.
+
+        Raises
+        ------
+        ValueError
+            If `x` has another number of features than the encoder.
         """
+        _check_width("features", x, self.center.shape[0])
         centered = x - self.center
         features = self.deep(centered)
         loc = self.loc(features)
@@ -173,6 +179,7 @@ class MLPDecoder(nn.Module):
                 "Expected the center of a sigmoid output to lie between 0 and 1, actual "
                 f"{self.center.min():g} to {self.center.max():g}: scale the data to [0, 1], or leave the sigmoid out."
             )
+        self.n_latent = n_latent
         self.sigmoid = sigmoid
         self.deep, width = _hidden_layers(n_latent, hidden)
         self.loc = nn.Linear(width, n_features)
@@ -193,7 +200,13 @@ class MLPDecoder(nn.Module):
             In data units.
         scale : Tensor, shape (..., d)
             Positive, in data units. Only with two outputs.
+
+        Raises
+        ------
+        ValueError
+            If `z` has another number of latent units than the decoder.
         """
+        _check_width("latent units", z, self.n_latent)
         features = self.deep(z)
         loc = self.loc(features)
         if self.affine is not None:
@@ -209,6 +222,12 @@ def _center(center: object, n_features: int, default: float = 0.0) -> Tensor:
     if center is None:
         return torch.full((n_features,), default)
     return features_vector("center", center, n_features)
+
+
+def _check_width(what: str, rows: Tensor, width: int) -> None:
+    # A width of 1 would broadcast against the centre without a word.
+    if rows.shape[-1:] != (width,):
+        raise ValueError(f"Expected rows of {width} {what}, actual shape {tuple(rows.shape)}.")
 
 
 def _hidden_layers(n_inputs: int, hidden: Sequence[int]) -> tuple[nn.Sequential, int]:

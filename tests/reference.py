@@ -1,4 +1,4 @@
-"""What the tests compare with: pairs to try, and the recycling objective written by hand, without Pyro or the package."""
+"""What the tests compare with: pairs to try, and the recycling objective written by hand in plain torch."""
 
 import math
 from typing import Any

@@ -109,9 +109,17 @@ def test_wrong_centre(center: Any) -> None:
 
 
 def test_wrong_decoder_outputs() -> None:
-    with pytest.raises(ValueError, match="Expected n_outputs to be 1 .* or 2 .*, actual 3"):
+    with pytest.raises(ValueError, match=r"Expected n_outputs to be 1 .* or 2 .*, actual 3"):
         MLPDecoder(2, 3, (), n_outputs=3)
     with pytest.raises(
-        ValueError, match="Expected the center of a sigmoid output to lie between 0 and 1, actual 0 to 2"
+        ValueError, match=r"Expected the center of a sigmoid output to lie between 0 and 1, actual 0 to 2"
     ):
         MLPDecoder(2, 3, (), center=[0.0, 1.0, 2.0], sigmoid=True)
+
+
+@pytest.mark.parametrize("width", [1, 4])
+def test_wrong_width(width: int) -> None:
+    with pytest.raises(ValueError, match=rf"Expected rows of 3 features, actual shape \(7, {width}\)"):
+        MLPEncoder(3, 2, (4,))(torch.zeros(7, width))
+    with pytest.raises(ValueError, match=rf"Expected rows of 2 latent units, actual shape \(7, {width}\)"):
+        MLPDecoder(2, 3, (4,))(torch.zeros(7, width))

@@ -124,7 +124,8 @@ def test_one_pass_is_pyros_mean_field_elbo_to_the_last_bit(pair: str, particles:
         loss = getattr(cls(max_plate_nesting=1, **PARTICLES[particles]), method)(model, guide, *arguments)
         if method == "differentiable_loss":
             loss.backward()
-        results.append((float(loss), gradients(*parameters) if method != "loss" else {}))
+            loss = loss.item()
+        results.append((loss, gradients(*parameters) if method != "loss" else {}))
     (expected, expected_gradients), (actual, actual_gradients) = results
     assert actual == expected
     assert all(torch.equal(actual_gradients[name], gradient) for name, gradient in expected_gradients.items())
@@ -216,7 +217,7 @@ def test_kl_weight_is_one_tensor_changed_in_place() -> None:
 
     def loss() -> float:
         torch.manual_seed(1)
-        return float(module(x))
+        return module(x).item()
 
     full = loss()
     weight.fill_(0.0)
