@@ -3,6 +3,8 @@
 import pyro
 from torch import Tensor
 
+from pyro_ricvae._validation import check_rows
+
 
 def data_plate(x: Tensor, size: int | None) -> pyro.plate:
     """Return the plate "data" over the rows of `x`.
@@ -24,13 +26,9 @@ def data_plate(x: Tensor, size: int | None) -> pyro.plate:
     Raises
     ------
     ValueError
-        If `x` has no rows or no features, or more rows than `size`.
+        If `x` has not the shape (..., B, d) or is not of a floating-point type, or has more rows than `size`.
     """
-    if x.dim() < 2:
-        raise ValueError(
-            f"Expected x of shape (..., rows, features), actual {tuple(x.shape)}: "
-            "give a single row as x.unsqueeze(0), and images as x.flatten(1)."
-        )
+    check_rows(x)
     if size is not None and size < x.shape[-2]:
         raise ValueError(
             f"Expected a batch of at most size={size} rows, actual {x.shape[-2]}: "

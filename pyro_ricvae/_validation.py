@@ -47,3 +47,14 @@ def features_vector(name: str, value: Any, n_features: int) -> Tensor:
             f"{tuple(vector.shape)} with {int((~vector.isfinite()).sum())} values not finite."
         )
     return vector
+
+
+def check_rows(x: Tensor) -> None:
+    """Raise a ValueError unless `x` is a floating-point tensor of shape (..., rows, features)."""
+    if x.dim() < 2:
+        raise ValueError(
+            f"Expected x of shape (..., rows, features), actual {tuple(x.shape)}: "
+            "give a single row as x.unsqueeze(0), and images as x.flatten(1)."
+        )
+    if not x.is_floating_point():
+        raise ValueError(f"Expected x of a floating-point type, actual {x.dtype}: give x.float(), images as x / 255.")

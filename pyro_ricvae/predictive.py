@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from pyro_ricvae._validation import positive_int
+from pyro_ricvae._validation import check_rows, positive_int
 from pyro_ricvae.guides import AmortizedNormal
 from pyro_ricvae.models import VAE
 
@@ -50,7 +50,8 @@ def reconstruct(
     Raises
     ------
     ValueError
-        If `passes` or `batch_size` is not a whole number >= 1, or `x` has not the shape (..., n, d).
+        If `passes` or `batch_size` is not a whole number >= 1, or `x` has not the shape (..., n, d) or is not of a
+        floating-point type.
 
     Examples
     --------
@@ -133,7 +134,8 @@ def draw_posterior(guide: AmortizedNormal, x: Tensor, num_draws: int, *, batch_s
     Raises
     ------
     ValueError
-        If `num_draws` or `batch_size` is not a whole number >= 1, or `x` has not the shape (..., n, d).
+        If `num_draws` or `batch_size` is not a whole number >= 1, or `x` has not the shape (..., n, d) or is not of a
+        floating-point type.
     """
     num_draws = positive_int("num_draws", num_draws)
     with _evaluation(guide):
@@ -154,8 +156,9 @@ def _recycle(model: VAE, guide: AmortizedNormal, x: Tensor, passes: int, sample:
 
 
 def _row_chunks(x: Tensor, batch_size: int) -> tuple[Tensor, ...]:
-    if x.dim() < 2 or x.shape[-2] == 0:
-        raise ValueError(f"Expected x of shape (..., rows, features) with at least one row, actual {tuple(x.shape)}.")
+    check_rows(x)
+    if x.shape[-2] == 0:
+        raise ValueError(f"Expected at least one row, actual x of shape {tuple(x.shape)}.")
     return torch.split(x, positive_int("batch_size", batch_size), dim=-2)
 
 

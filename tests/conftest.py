@@ -4,6 +4,9 @@ import pyro
 import pytest
 import torch
 
+# The tensors here are tiny: threads gain nothing, and on a busy machine they wait for each other many times over.
+torch.set_num_threads(1)
+
 
 @pytest.fixture(autouse=True)
 def _own_seed_and_parameter_store() -> Iterator[None]:

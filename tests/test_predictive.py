@@ -116,6 +116,12 @@ def test_wrong_input(pair: tuple[Any, Any]) -> None:
         for value in (0, 1.5):
             with pytest.raises(ValueError, match=f"Expected {name} to be a whole number >= 1, actual {value}"):
                 call(value)
-    for wrong in (torch.zeros(5), torch.zeros(0, 5)):
-        with pytest.raises(ValueError, match=r"Expected x of shape \(..., rows, features\) with at least one row"):
+    for wrong, message in {
+        torch.zeros(5): r"Expected x of shape \(..., rows, features\), actual \(5,\)",
+        torch.zeros(0, 5): r"Expected at least one row, actual x of shape \(0, 5\)",
+        torch.zeros(4, 5).int(): r"Expected x of a floating-point type, actual torch.int32",
+    }.items():
+        with pytest.raises(ValueError, match=message):
             reconstruct(model, guide, wrong)
+        with pytest.raises(ValueError, match=message):
+            draw_posterior(guide, wrong, 3)

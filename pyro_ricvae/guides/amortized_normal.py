@@ -30,8 +30,9 @@ class AmortizedNormal(PyroModule):
     Raises
     ------
     ValueError
-        At construction if `size` is not a whole number >= 1; when run if x has not the shape (..., rows, features), or
-        the encoder does not return a finite location and a positive scale of one shape.
+        At construction if `size` is not a whole number >= 1; when run if x has not the shape (..., rows, features) or
+        is not of a floating-point type, or the encoder does not return a finite location and a positive scale of one
+        shape.
 
     Examples
     --------

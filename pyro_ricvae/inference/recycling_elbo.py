@@ -222,12 +222,14 @@ class _OwnStoreELBOModule(ELBOModule):
 
 def _mean(distribution: Any, site: str) -> Tensor:
     try:
-        mean: Tensor = distribution.mean
-    except NotImplementedError as error:
+        mean: Tensor | None = distribution.mean
+    except NotImplementedError:
+        mean = None
+    if mean is None or (is_validation_enabled() and mean.isnan().any()):
         raise ValueError(
             f"Site {site!r} cannot be recycled: its distribution {distribution} has no mean. "
             "Recycle a sample, RecyclingELBO(recycle='sample')."
-        ) from error
+        )
     return mean
 
 

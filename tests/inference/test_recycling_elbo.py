@@ -292,6 +292,7 @@ def plain_guide(x: torch.Tensor, **_: Any) -> None:
             lambda z: dist.TransformedDistribution(dist.Normal(z, 1.0), dist.transforms.SigmoidTransform()),
             r"Site 'x' cannot .* has no mean.*recycle='sample'",
         ),
+        ({"recycle": "mean"}, lambda z: dist.Cauchy(z, 1.0), r"Site 'x' cannot .* Cauchy.* has no mean"),
     ],
 )
 def test_a_site_that_cannot_be_recycled(options: Any, make: Any, message: str) -> None:

@@ -99,6 +99,12 @@ def test_rows_and_features_are_needed(shape: tuple[int, ...]) -> None:
         model(torch.zeros(shape))
 
 
+def test_whole_numbers_are_not_taken_for_data() -> None:
+    for part in make_pair():
+        with pytest.raises(ValueError, match=r"Expected x of a floating-point type, actual torch.uint8: give x.float"):
+            part(torch.zeros(4, 5, dtype=torch.uint8))
+
+
 @pytest.mark.parametrize("size", [0, -3, 2.5])
 def test_wrong_size(size: Any) -> None:
     with pytest.raises(ValueError, match="Expected size to be a whole number >= 1"):

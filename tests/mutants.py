@@ -1,0 +1,124 @@
+"""Put faults into a copy of the code, one at a time, and see whether the tests notice: ``make mutants``.
+
+Prints for each fault the first tests that failed. Exits with 1 where a fault went unnoticed, or where the tests fail
+without one.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parent.parent
+
+
+class Mutant(NamedTuple):
+    """A fault: in `file` of the package, `old`, which stands there once, becomes `new`."""
+
+    fault: str
+    file: str
+    old: str
+    new: str
+
+
+ELBO = "inference/recycling_elbo.py"
+INDEX = "likelihoods/index_conditioned_normal.py"
+SCALE = "torch.maximum((x - loc).abs(), self.floor)"
+RUN = "last_model_trace, last_guide_trace = super()._get_trace(model, guide, args, kwargs)"
+KL = "yield -scale_and_mask(kl, "
+WEIGHTED = "for term in _minus_kl_terms(site, guide_trace.nodes[name]):\n                    elbo = elbo + "
+
+MUTANTS = [
+    Mutant("nothing: the tests must pass", ELBO, "self.detach = detach", "self.detach = detach"),
+    Mutant("a detached recycled sample", ELBO, "recycled.detach() if self.detach else recycled", "recycled.detach()"),
+    Mutant("a recycled sample never detached", ELBO, "recycled.detach() if self.detach else recycled", "recycled"),
+    Mutant("gradients of the first pass only", ELBO, RUN, f"with torch.no_grad():\n                {RUN}"),
+    Mutant("a plate size that is ignored", "_plates.py", "size or x.shape[-2]", "x.shape[-2]"),
+    Mutant("a size ignored by the model", "models/vae.py", "data_plate(x, self.size)", "data_plate(x, None)"),
+    Mutant("a size ignored by the guide", "guides/amortized_normal.py", "data_plate(x, self.size)", "data_plate(x, None)"),
+    Mutant("x.shape[0] as the batch", "_plates.py", "x.shape[-2], subsample=x.movedim(-2, 0)", "x.shape[0], subsample=x"),
+    Mutant("a detached KL", ELBO, KL, "yield -scale_and_mask(kl.detach(), "),
+    Mutant("a sampled KL in place of the closed form", ELBO, "kl = kl_divergence(", "raise NotImplementedError("),
+    Mutant("a KL that is not scaled by the plate", ELBO, 'scale=guide_site["scale"]', "scale=1.0"),
+    Mutant("an ignored kl_weight", ELBO, f"{WEIGHTED}self._kl_weight.to(term.dtype) * term", f"{WEIGHTED}term"),
+    Mutant("a kl_weight copied at the start", ELBO, "return self._kl_weight\n", "return self._kl_weight.clone()\n"),
+    Mutant("a kl_weight of the default dtype", ELBO, "torch.tensor(1.0, dtype=torch.float32)", "torch.tensor(1.0)"),
+    Mutant("one pass too few", ELBO, "range(2, self.passes + 1)", "range(2, self.passes)"),
+    Mutant("every pass from the first one's output", ELBO, "_next_input(last_model_trace, args)", "_next_input(model_trace, args)"),
+    Mutant("a mean where a sample is asked for", ELBO, 'if self.recycle == "mean":', "if True:"),
+    Mutant("a sample where the mean is asked for", ELBO, 'if self.recycle == "mean":', "if False:"),
+    Mutant("other arguments dropped", ELBO, "*args[1:])", ")"),
+    Mutant("training in Pyro's global store", ELBO, "return _OwnStoreELBOModule(", "return ELBOModule("),
+    Mutant("no floor", INDEX, SCALE, "(x - loc).abs() + 1e-30"),
+    Mutant("a floor that is added", INDEX, SCALE, "(x - loc).abs() + self.floor"),
+    Mutant("a variance where the scale should be", INDEX, SCALE, "torch.maximum((x - loc) ** 2, self.floor)"),
+    Mutant("a detached scale", INDEX, SCALE, f"{SCALE}.detach()"),
+    Mutant("a floor that is a constant", INDEX, SCALE, "(x - loc).abs().clamp(min=0.5)"),
+    Mutant("a learned scale that does not learn", "likelihoods/learned_normal.py", "scale.to(x.dtype)", "scale.detach()"),
+    Mutant("low precision kept", "guides/amortized_normal.py", "dist.Normal(loc.to(x.dtype), scale.to(x.dtype))", "dist.Normal(loc, scale)"),
+    Mutant("a centre that is not subtracted", "networks.py", "centered = x - self.center", "centered = x"),
+    Mutant("a centre that is not added", "networks.py", "loc = loc + self.center", "loc = loc + 0"),
+    Mutant("no affine path in the encoder", "networks.py", "loc = loc + self.affine(centered)", "loc = loc + 0"),
+    Mutant("no affine path in the decoder", "networks.py", "loc = loc + self.affine(z)", "loc = loc + 0"),
+    Mutant("scales without bounds", "networks.py", "return torch.exp(lower + (upper - lower) * fraction)", "return log_scale.exp()"),
+    Mutant("a generated row recycled once too often", "predictive.py", "passes - 1, sample", "passes, sample"),
+    Mutant("samples where means are asked for", "predictive.py", "posterior.sample() if sample else posterior.mean", "posterior.sample()"),
+    Mutant("all rows at once", "predictive.py", 'torch.split(x, positive_int("batch_size", batch_size), dim=-2)', "(x,)"),
+    Mutant("test-time passes in training mode", "predictive.py", "        module.eval()\n", "        pass\n"),
+    Mutant("test-time passes that keep gradients", "predictive.py", "with torch.no_grad():", "with torch.enable_grad():"),
+]  # fmt: skip
+
+
+def first_failures(mutant: Mutant) -> list[str]:
+    """Return the first tests that fail on a copy of the project with the fault in it."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "project"
+        ignored = shutil.ignore_patterns(".*", "__pycache__", "*-output")
+        shutil.copytree(ROOT, copy, ignore=ignored)
+        path = copy / "pyro_ricvae" / mutant.file
+        code = path.read_text()
+        if code.count(mutant.old) != 1:
+            sys.exit(f"{mutant.fault}: {mutant.old!r} stands {code.count(mutant.old)} times in {mutant.file}, not once")
+        path.write_text(code.replace(mutant.old, mutant.new))
+        # `python -m` puts the copy before the installed package. No warnings as errors: a fault should be caught by what
+        # a test asserts.
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "--maxfail=3",
+            "-p",
+            "no:cacheprovider",
+            "-W",
+            "default",
+            "tests",
+        ]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode not in (0, 1):
+            sys.exit(f"{mutant.fault}: the tests did not run\n{done.stdout}{done.stderr}")
+        return re.findall(r"^(?:FAILED|ERROR) tests/(\S+)", done.stdout, flags=re.MULTILINE)
+
+
+def main() -> None:
+    """Try all mutants, or those whose fault contains one of the given words."""
+    chosen = [mutant for mutant in MUTANTS if all(word in mutant.fault for word in sys.argv[1:])]
+    wrong = 0
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for mutant, failures in zip(chosen, pool.map(first_failures, chosen), strict=True):
+            is_control = mutant.old == mutant.new
+            wrong += bool(failures) == is_control
+            seen = "; ".join(failures) if failures else ("pass" if is_control else "NOT NOTICED")
+            print(f"{mutant.fault}: {seen}", flush=True)
+    print(f"{len(chosen)} runs, {wrong} not as they should be")
+    sys.exit(wrong > 0)
+
+
+if __name__ == "__main__":
+    main()

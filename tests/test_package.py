@@ -1,0 +1,55 @@
+"""What the package leaves alone, and that its documents match its code."""
+
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pyro_ricvae as rv
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("module_local_params", [False, True])
+def test_importing_and_training_leave_the_process_as_it_was(module_local_params: bool) -> None:
+    subprocess.run([sys.executable, "tests/process_state.py", str(module_local_params)], check=True, cwd=ROOT)
+
+
+def test_public_names_are_there() -> None:
+    assert all(hasattr(rv, name) for name in rv.__all__)
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+)?", rv.__version__)
+    assert (Path(rv.__file__).parent / "py.typed").exists()
+
+
+def test_the_page_on_architecture_matches_the_tree() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    named = set(re.findall(r"^\| `([\w/.]+)`", page, flags=re.MULTILINE))
+    folders = [ROOT / "pyro_ricvae", ROOT / "examples", ROOT / "tests"]
+    files = {path.relative_to(ROOT).as_posix() for folder in folders for path in folder.rglob("*.py")}
+    assert {path for path in named if not (ROOT / path).exists()} == set()
+    missing = {path for path in files - named if not path.startswith("tests/") and not path.endswith("__init__.py")}
+    assert missing == set()
+
+
+def test_the_table_of_symbols_names_what_there_is() -> None:
+    page = (ROOT / "docs" / "mathematics.md").read_text()
+    names = set(re.findall(r"`((?:models|guides|likelihoods|priors|networks|inference|predictive)\.[\w.]+)`", page))
+    assert names
+    for name in names:
+        found: object = rv
+        for part in name.split("."):
+            found = getattr(found, part)
+
+
+def test_the_code_in_the_readme_is_the_example_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert blocks
+    monkeypatch.chdir(tmp_path)
+    for number, block in enumerate(blocks):
+        assert len(block.splitlines()) <= 30
+        script = tmp_path / f"block{number}.py"
+        script.write_text(re.sub(r"range\(\d+\)", "range(2)", block))
+        runpy.run_path(str(script))
