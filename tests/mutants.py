@@ -47,7 +47,7 @@ MUTANTS = [
     Mutant("a KL that is not scaled by the plate", ELBO, 'scale=guide_site["scale"]', "scale=1.0"),
     Mutant("an ignored kl_weight", ELBO, f"{WEIGHTED}self._kl_weight.to(term.dtype) * term", f"{WEIGHTED}term"),
     Mutant("a kl_weight copied at the start", ELBO, "return self._kl_weight\n", "return self._kl_weight.clone()\n"),
-    Mutant("a kl_weight of the default dtype", ELBO, "torch.tensor(1.0, dtype=torch.float32)", "torch.tensor(1.0)"),
+    Mutant("a kl_weight of the default dtype", ELBO, f"{WEIGHTED}self._kl_weight.to(term.dtype)", f"{WEIGHTED}self._kl_weight"),
     Mutant("one pass too few", ELBO, "range(2, self.passes + 1)", "range(2, self.passes)"),
     Mutant("every pass from the first one's output", ELBO, "_next_input(last_model_trace, args)", "_next_input(model_trace, args)"),
     Mutant("a mean where a sample is asked for", ELBO, 'if self.recycle == "mean":', "if True:"),

@@ -108,8 +108,7 @@ class RecyclingELBO(TraceMeanField_ELBO):
         self.recycle = recycle
         self.detach = detach
         self.site = site
-        # float32 whatever the default: next to a 0-dim float32 loss, a float64 weight would turn the loss to float64.
-        self._kl_weight = torch.tensor(1.0, dtype=torch.float32)
+        self._kl_weight = torch.tensor(1.0)
 
     @property
     def kl_weight(self) -> Tensor:

@@ -40,6 +40,13 @@ def test_site_and_plate() -> None:
     assert [frame.name for frame in trace.nodes["z"]["cond_indep_stack"]] == ["data"]
 
 
+def test_low_precision_outputs_are_taken_in_the_precision_of_the_data() -> None:
+    outputs = (torch.zeros(4, 2, dtype=torch.bfloat16), torch.ones(4, 2, dtype=torch.bfloat16))
+    posterior = rv.guides.AmortizedNormal(Outputs(outputs)).encode(torch.zeros(4, 5))
+    assert posterior.rsample().dtype == torch.float32
+    assert posterior.stddev.dtype == torch.float32
+
+
 @pytest.mark.parametrize(
     ("outputs", "message"),
     [
