@@ -58,3 +58,10 @@ def check_rows(x: Tensor) -> None:
         )
     if not x.is_floating_point():
         raise ValueError(f"Expected x of a floating-point type, actual {x.dtype}: give x.float(), images as x / 255.")
+
+
+def describe(output: object) -> str:
+    """Return the shapes of what a network returned, or its type, for an error."""
+    if isinstance(output, tuple | list):
+        return f"{type(output).__name__}({', '.join(map(describe, output))})"
+    return str(tuple(output.shape)) if isinstance(output, Tensor) else type(output).__name__

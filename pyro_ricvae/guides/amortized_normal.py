@@ -7,7 +7,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from pyro_ricvae._plates import data_plate
-from pyro_ricvae._validation import positive_int
+from pyro_ricvae._validation import describe, positive_int
 
 
 class AmortizedNormal(PyroModule):
@@ -75,7 +75,7 @@ class AmortizedNormal(PyroModule):
         ):
             raise ValueError(
                 f"Site 'z': expected (loc, scale) from the encoder, each of shape {tuple(x.shape[:-1])} + (n_latent,), "
-                f"actual {_describe(output)}: return two tensors of one shape, one row of latents a row of x."
+                f"actual {describe(output)}: return two tensors of one shape, one row of latents a row of x."
             )
         loc, scale = output
         try:
@@ -104,10 +104,3 @@ class AmortizedNormal(PyroModule):
         with data_plate(x, self.size):
             z: Tensor = pyro.sample("z", self.encode(x))
             return z
-
-
-def _describe(output: object) -> str:
-    """Return the shapes of the encoder's output, or its type, for an error."""
-    if isinstance(output, tuple | list):
-        return f"{type(output).__name__}({', '.join(map(_describe, output))})"
-    return str(tuple(output.shape)) if isinstance(output, Tensor) else type(output).__name__

@@ -15,8 +15,6 @@ from torch.distributions import kl_divergence
 
 from pyro_ricvae._validation import positive_int
 
-Site = Any  # the metadata of one node of a trace
-
 
 class RecyclingELBO(TraceMeanField_ELBO):
     r"""The objective of the RiC-VAE: the negative ELBO summed over recycled passes (paper, equation 15 and figure 1).
@@ -232,10 +230,10 @@ def _mean(distribution: Any, site: str) -> Tensor:
     return mean
 
 
-def _minus_kl_terms(model_site: Site | None, guide_site: Site) -> Iterator[Tensor]:
+def _minus_kl_terms(model_site: Any, guide_site: Any) -> Iterator[Tensor]:
     """Yield the terms of -KL[q || p] at one latent site: one in closed form, else log p and -log q.
 
-    Without a `model_site`, at an auxiliary site of the guide, -log q alone.
+    At an auxiliary site of the guide, where `model_site` is None, -log q alone.
     """
     if is_validation_enabled():
         check_fully_reparametrized(guide_site)
@@ -245,6 +243,8 @@ def _minus_kl_terms(model_site: Site | None, guide_site: Site) -> Iterator[Tenso
         except NotImplementedError:
             yield model_site["log_prob_sum"]
         else:
-            yield -scale_and_mask(kl, scale=guide_site["scale"], mask=guide_site["mask"]).sum()
+            kl = scale_and_mask(kl, scale=guide_site["scale"], mask=guide_site["mask"])
+            # Pyro gives the number 0 for a KL that is masked out.
+            yield -torch.as_tensor(kl).expand(guide_site["fn"].batch_shape).sum()
             return
     yield -guide_site["score_parts"].entropy_term.sum()

@@ -8,7 +8,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from pyro_ricvae._plates import data_plate
-from pyro_ricvae._validation import positive_int
+from pyro_ricvae._validation import describe, positive_int
 
 
 class VAE(PyroModule):
@@ -139,11 +139,8 @@ class VAE(PyroModule):
             or isinstance(output, tuple) != (n_outputs > 1)
             or any(not isinstance(each, Tensor) or each.shape[-2:] != x.shape[-2:] for each in outputs)
         ):
-            actual = ", ".join(
-                str(tuple(each.shape)) if isinstance(each, Tensor) else type(each).__name__ for each in outputs
-            )
             raise ValueError(
                 f"Site 'x': expected {expected} from the decoder, for {type(self.likelihood).__name__} and x of shape "
-                f"{tuple(x.shape)}, actual {'a tuple of ' if isinstance(output, tuple) else ''}{actual}: "
-                "change the decoder's number of outputs or features, or the likelihood."
+                f"{tuple(x.shape)}, actual {describe(output)}: change the decoder's number of outputs or features, or "
+                "the likelihood."
             )

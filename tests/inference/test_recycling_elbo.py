@@ -85,7 +85,7 @@ def test_the_three_losses_agree(kind: str, particles: str, passes: int) -> None:
 
 
 class Gamma(nn.Module):
-    """A user's pair with two latents: one has no KL in closed form, and the guide has an auxiliary site."""
+    """A user's pair of three latents, one without a KL in closed form and one masked out, and an auxiliary site."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,6 +96,7 @@ class Gamma(nn.Module):
         with pyro.plate("rows", len(x)):
             scale = pyro.sample("scale", dist.Gamma(2.0, 2.0))
             shift = pyro.sample("shift", dist.Normal(0.0, 1.0))
+            pyro.sample("ignored", dist.Normal(0.0, 1.0).mask(False))
             pyro.sample("x", dist.Normal(shift + offset, scale), obs=x)
 
     def guide(self, x: torch.Tensor, offset: float) -> None:
@@ -104,6 +105,7 @@ class Gamma(nn.Module):
             extra = pyro.sample("extra", dist.Normal(self.loc, 0.5), infer={"is_auxiliary": True})
             pyro.sample("scale", dist.LogNormal(self.loc, 0.1))
             pyro.sample("shift", dist.Normal(0.1 * extra, self.loc.exp()))
+            pyro.sample("ignored", dist.Normal(self.loc, 1.0).mask(False))
 
 
 @pytest.mark.parametrize("method", ["loss", "differentiable_loss", "loss_and_grads"])
