@@ -25,8 +25,10 @@ def data_plate(x: Tensor, size: int | None) -> pyro.plate:
 
     Raises
     ------
+    TypeError
+        If `x` is not a tensor.
     ValueError
-        If `x` has not the shape (..., B, d) or is not of a floating-point type, or has more rows than `size`.
+        If `x` has not the shape (..., B, d), no rows, or more rows than `size`, or is not of a floating-point type.
     """
     check_rows(x)
     if size is not None and size < x.shape[-2]:

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from pyro.distributions import TorchDistribution
+from pyro.infer.util import is_validation_enabled
 from torch import Tensor
 
 
@@ -40,7 +42,10 @@ def positive_finite(name: str, value: Any) -> float:
 
 def features_vector(name: str, value: Any, n_features: int) -> Tensor:
     """Return `value` as a finite tensor of shape ``(n_features,)``, or raise a ValueError that names it."""
-    vector = torch.as_tensor(value, dtype=torch.get_default_dtype()).detach().clone()
+    try:
+        vector = torch.as_tensor(value, dtype=torch.get_default_dtype()).detach().clone()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"Expected {name} to hold {n_features} numbers, one a feature, actual {value!r}.") from error
     if vector.shape != (n_features,) or not vector.isfinite().all():
         raise ValueError(
             f"Expected {name} to hold {n_features} finite values, one a feature, actual shape "
@@ -50,18 +55,49 @@ def features_vector(name: str, value: Any, n_features: int) -> Tensor:
 
 
 def check_rows(x: Tensor) -> None:
-    """Raise a ValueError unless `x` is a floating-point tensor of shape (..., rows, features)."""
+    """Raise an error unless `x` is a floating-point tensor of shape (..., rows, features) with at least one row."""
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"Expected x to be a tensor, actual {type(x).__name__}: "
+            "give torch.as_tensor(x), and of a batch that is a tuple or list its tensor of rows."
+        )
     if x.dim() < 2:
         raise ValueError(
             f"Expected x of shape (..., rows, features), actual {tuple(x.shape)}: "
             "give a single row as x.unsqueeze(0), and images as x.flatten(1)."
         )
+    if x.shape[-2] == 0:
+        raise ValueError(f"Expected at least one row, actual x of shape {tuple(x.shape)}.")
     if not x.is_floating_point():
         raise ValueError(f"Expected x of a floating-point type, actual {x.dtype}: give x.float(), images as x / 255.")
 
 
+def check_finite(x: Tensor) -> None:
+    """Raise a ValueError if values of the rows `x`, of shape (..., rows, features), are NaN or infinite."""
+    wrong = ~x.isfinite()
+    if wrong.any():
+        first = tuple(wrong.nonzero()[0].tolist())
+        raise ValueError(
+            f"Expected finite values in x, actual {int(wrong.sum())} that are NaN or infinite, the first at {first}: "
+            "leave such rows out, or fill the cells in; missing values are not supported."
+        )
+
+
+def mean_of(distribution: Any, whose: str) -> Tensor:
+    """Return the mean of `distribution`, or raise a ValueError that begins with `whose` if it has none."""
+    try:
+        mean: Tensor | None = distribution.mean
+    except NotImplementedError:
+        mean = None
+    if mean is None or (is_validation_enabled() and mean.isnan().any()):
+        raise ValueError(f"{whose}: expected a distribution with a mean, actual {distribution}: take samples instead.")
+    return mean
+
+
 def describe(output: object) -> str:
-    """Return the shapes of what a network returned, or its type, for an error."""
+    """Return the shapes of what a network or a likelihood returned, or its type, for an error."""
     if isinstance(output, tuple | list):
         return f"{type(output).__name__}({', '.join(map(describe, output))})"
+    if isinstance(output, TorchDistribution):
+        return f"{output} of batch shape {tuple(output.batch_shape)} and event shape {tuple(output.event_shape)}"
     return str(tuple(output.shape)) if isinstance(output, Tensor) else type(output).__name__

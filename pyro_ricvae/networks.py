@@ -100,9 +100,9 @@ class MLPEncoder(nn.Module):
         Raises
         ------
         ValueError
-            If `x` has another number of features than the encoder.
+            If `x` has another number of features, or another type, than the encoder.
         """
-        _check_width("features", x, self.center.shape[0])
+        _check_input("features", x, self.center.shape[0], self.center.dtype)
         centered = x - self.center
         features = self.deep(centered)
         loc = self.loc(features)
@@ -204,9 +204,9 @@ class MLPDecoder(nn.Module):
         Raises
         ------
         ValueError
-            If `z` has another number of latent units than the decoder.
+            If `z` has another number of latent units, or another type, than the decoder.
         """
-        _check_width("latent units", z, self.n_latent)
+        _check_input("latent units", z, self.n_latent, self.center.dtype)
         features = self.deep(z)
         loc = self.loc(features)
         if self.affine is not None:
@@ -224,10 +224,15 @@ def _center(center: object, n_features: int, default: float = 0.0) -> Tensor:
     return features_vector("center", center, n_features)
 
 
-def _check_width(what: str, rows: Tensor, width: int) -> None:
+def _check_input(what: str, rows: Tensor, width: int, dtype: torch.dtype) -> None:
     # A width of 1 would broadcast against the centre without a word.
     if rows.shape[-1:] != (width,):
         raise ValueError(f"Expected rows of {width} {what}, actual shape {tuple(rows.shape)}.")
+    if rows.dtype != dtype and not torch.is_autocast_enabled(rows.device.type):
+        raise ValueError(
+            f"Expected rows of the network's type {dtype}, actual {rows.dtype}: change the one, x.to({dtype}), or the "
+            f"other, model.to({rows.dtype}) and guide.to({rows.dtype})."
+        )
 
 
 def _hidden_layers(n_inputs: int, hidden: Sequence[int]) -> tuple[nn.Sequential, int]:

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
-from pyro_ricvae._validation import check_rows, positive_int
+from pyro_ricvae._validation import check_finite, check_rows, mean_of, positive_int
 from pyro_ricvae.guides import AmortizedNormal
 from pyro_ricvae.models import VAE
 
@@ -108,7 +109,7 @@ def generate(
         prior = model.prior()
         for start in range(0, n, batch_size):
             rows = model.decode(prior.sample((min(batch_size, n - start),)))
-            chunks.append(_recycle(model, guide, rows.sample() if sample else rows.mean, passes - 1, sample))
+            chunks.append(_recycle(model, guide, _values(rows, sample), passes - 1, sample))
     return torch.cat(chunks)
 
 
@@ -150,15 +151,18 @@ def _recycle(model: VAE, guide: AmortizedNormal, x: Tensor, passes: int, sample:
     """Return x after `passes` passes, by sampling or by means."""
     for _ in range(passes):
         posterior = guide.encode(x)
-        rows = model.decode(posterior.sample() if sample else posterior.mean, x)
-        x = rows.sample() if sample else rows.mean
+        x = _values(model.decode(_values(posterior, sample), x), sample)
     return x
+
+
+def _values(distribution: TorchDistribution, sample: bool) -> Tensor:
+    values: Tensor = distribution.sample() if sample else mean_of(distribution, "A pass by means")
+    return values
 
 
 def _row_chunks(x: Tensor, batch_size: int) -> tuple[Tensor, ...]:
     check_rows(x)
-    if x.shape[-2] == 0:
-        raise ValueError(f"Expected at least one row, actual x of shape {tuple(x.shape)}.")
+    check_finite(x)
     return torch.split(x, positive_int("batch_size", batch_size), dim=-2)
 
 

@@ -29,7 +29,7 @@ class Mutant(NamedTuple):
 ELBO = "inference/recycling_elbo.py"
 INDEX = "likelihoods/index_conditioned_normal.py"
 SCALE = "torch.maximum((x - loc).abs(), self.floor)"
-RUN = "last_model_trace, last_guide_trace = super()._get_trace(model, guide, args, kwargs)"
+RUN = "last_traces = super()._get_trace(model, guide, args, kwargs)"
 KL = "yield -scale_and_mask(kl, "
 WEIGHTED = "for term in _minus_kl_terms(site, guide_trace.nodes[name]):\n                    elbo = elbo + "
 
@@ -48,8 +48,8 @@ MUTANTS = [
     Mutant("an ignored kl_weight", ELBO, f"{WEIGHTED}self._kl_weight.to(term.dtype) * term", f"{WEIGHTED}term"),
     Mutant("a kl_weight copied at the start", ELBO, "return self._kl_weight\n", "return self._kl_weight.clone()\n"),
     Mutant("a kl_weight of the default dtype", ELBO, f"{WEIGHTED}self._kl_weight.to(term.dtype)", f"{WEIGHTED}self._kl_weight"),
-    Mutant("one pass too few", ELBO, "range(2, self.passes + 1)", "range(2, self.passes)"),
-    Mutant("every pass from the first one's output", ELBO, "_next_input(last_model_trace, args)", "_next_input(model_trace, args)"),
+    Mutant("one pass too few", ELBO, "self.passes) + 1)", "self.passes))"),
+    Mutant("every pass from the first one's output", ELBO, "_next_input(last_traces[0], args)", "_next_input(traces[0], args)"),
     Mutant("a mean where a sample is asked for", ELBO, 'if self.recycle == "mean":', "if True:"),
     Mutant("a sample where the mean is asked for", ELBO, 'if self.recycle == "mean":', "if False:"),
     Mutant("other arguments dropped", ELBO, "*args[1:])", ")"),

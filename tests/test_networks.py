@@ -101,10 +101,10 @@ def test_wrong_sizes(arguments: Any, message: str) -> None:
         MLPDecoder(arguments[1], arguments[0], arguments[2])
 
 
-@pytest.mark.parametrize("center", [[1.0, 2.0], [1.0, 2.0, float("nan")], 1.0])
+@pytest.mark.parametrize("center", [[1.0, 2.0], [1.0, 2.0, float("nan")], 1.0, "mean", torch.randn(7, 3).median(0)])
 def test_wrong_centre(center: Any) -> None:
     for make in (lambda: MLPEncoder(3, 2, (), center=center), lambda: MLPDecoder(2, 3, (), center=center)):
-        with pytest.raises(ValueError, match="Expected center to hold 3 finite values"):
+        with pytest.raises(ValueError, match=r"Expected center to hold 3 (finite values|numbers)"):
             make()
 
 
@@ -123,3 +123,11 @@ def test_wrong_width(width: int) -> None:
         MLPEncoder(3, 2, (4,))(torch.zeros(7, width))
     with pytest.raises(ValueError, match=rf"Expected rows of 2 latent units, actual shape \(7, {width}\)"):
         MLPDecoder(2, 3, (4,))(torch.zeros(7, width))
+
+
+@pytest.mark.parametrize("network", [MLPEncoder, MLPDecoder])
+def test_wrong_type(network: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r"type torch.float32, actual torch.float64: .*x.to\(torch.float32\).*model.to"
+    ):
+        network(3, 3, (4,))(torch.zeros(7, 3, dtype=torch.float64))

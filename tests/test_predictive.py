@@ -1,5 +1,6 @@
 from typing import Any
 
+import pyro.distributions as dist
 import pytest
 import torch
 from reference import KINDS, cells_by_hand, make_pair, noise
@@ -119,9 +120,31 @@ def test_wrong_input(pair: tuple[Any, Any]) -> None:
     for wrong, message in {
         torch.zeros(5): r"Expected x of shape \(..., rows, features\), actual \(5,\)",
         torch.zeros(0, 5): r"Expected at least one row, actual x of shape \(0, 5\)",
+        torch.full((4, 5), torch.inf): r"Expected finite values in x, actual 20 .* the first at \(0, 0\)",
         torch.zeros(4, 5).int(): r"Expected x of a floating-point type, actual torch.int32",
     }.items():
         with pytest.raises(ValueError, match=message):
             reconstruct(model, guide, wrong)
         with pytest.raises(ValueError, match=message):
             draw_posterior(guide, wrong, 3)
+
+
+class Cauchy(nn.Module):
+    """A likelihood without a mean."""
+
+    n_outputs = 1
+
+    def forward(self, loc: Tensor, x: Tensor) -> Any:
+        return dist.Cauchy(loc, 1.0).to_event(1)
+
+
+def test_a_likelihood_without_a_mean(pair: tuple[Any, Any]) -> None:
+    model, guide = pair
+    model.likelihood, x = Cauchy(), torch.zeros(4, 5)
+    for call in (
+        lambda **kwargs: reconstruct(model, guide, x, **kwargs),
+        lambda **kwargs: generate(model, guide, 4, **kwargs),
+    ):
+        with pytest.raises(ValueError, match=r"A pass by means: expected a distribution with a mean, actual .*samples"):
+            call()
+        assert call(sample=True).shape == (4, 5)

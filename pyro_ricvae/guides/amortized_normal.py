@@ -7,7 +7,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from pyro_ricvae._plates import data_plate
-from pyro_ricvae._validation import describe, positive_int
+from pyro_ricvae._validation import check_finite, describe, positive_int
 
 
 class AmortizedNormal(PyroModule):
@@ -81,10 +81,11 @@ class AmortizedNormal(PyroModule):
         try:
             posterior: TorchDistribution = dist.Normal(loc.to(x.dtype), scale.to(x.dtype)).to_event(1)
         except ValueError as error:  # torch's validation, which does not know the site
+            check_finite(x)
             raise ValueError(
-                f"Site 'z': the encoder's output for x of shape {tuple(x.shape)} is not a finite loc and a positive "
-                f"scale, each of shape {tuple(loc.shape)}. Make the scale positive (end the encoder with softplus or "
-                f"exp); where the loc is not finite, look for values of x or parameters that are not. {error}"
+                f"Site 'z': expected a finite loc and a positive scale of shape {tuple(loc.shape)} from the encoder, "
+                f"for x of shape {tuple(x.shape)}, actual: {str(error).splitlines()[0]} Make the scale positive "
+                "(softplus or exp); where the loc is not finite, the steps may be too large."
             ) from error
         return posterior
 

@@ -13,7 +13,7 @@ from pyro.poutine import Trace
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
-from pyro_ricvae._validation import positive_int
+from pyro_ricvae._validation import mean_of, positive_int
 
 
 class RecyclingELBO(TraceMeanField_ELBO):
@@ -33,7 +33,9 @@ class RecyclingELBO(TraceMeanField_ELBO):
 
     With ``passes=1`` it equals ``TraceMeanField_ELBO(max_plate_nesting=1)`` to the last bit, whose restrictions hold
     here: a mean-field guide, reparameterised latents. It works for any model and guide whose first argument has the
-    shape of an observed site; other arguments are passed on unchanged.
+    shape of an observed site; other arguments are passed on unchanged. With vectorised particles a recycled input gains
+    a leading dimension of particles, so the pair must count its rows from the right, ``x.shape[-2]``. Latents of all
+    rows in common are drawn anew in every pass, and their KL counts in every pass.
 
     Parameters
     ----------
@@ -64,7 +66,9 @@ class RecyclingELBO(TraceMeanField_ELBO):
     ValueError
         At construction if `passes` is not a whole number >= 1 or `recycle` is unknown; at the first evaluation with
         several passes if the site is missing, is not observed, has no sampler or mean as `recycle` asks, or has not the
-        shape of the first argument.
+        shape of the first argument, or the pair's plates change with the first argument's leading dimension. At any
+        evaluation if a plate has another size in the model than in the guide. The checks that are not free are made
+        while Pyro's validation is on.
 
     Examples
     --------
@@ -138,16 +142,18 @@ class RecyclingELBO(TraceMeanField_ELBO):
 
         Pyro's own methods turn this pair into losses and gradients: to them, recycling is a pair with more sites.
         """
-        model_trace, guide_trace = super()._get_trace(model, guide, args, kwargs)  # type: ignore[no-untyped-call]
-        last_model_trace = model_trace
-        for k in range(2, self.passes + 1):
-            args = (self._next_input(last_model_trace, args), *args[1:])
-            last_model_trace, last_guide_trace = super()._get_trace(model, guide, args, kwargs)  # type: ignore[no-untyped-call]
-            for trace, last in ((model_trace, last_model_trace), (guide_trace, last_guide_trace)):
+        traces: tuple[Trace, Trace] = super()._get_trace(model, guide, args, kwargs)  # type: ignore[no-untyped-call]
+        _check_plates(traces[0], traces[1], "Give model and guide the same size.")
+        last_traces = traces
+        for k in range(2, positive_int("passes", self.passes) + 1):
+            args = (self._next_input(last_traces[0], args), *args[1:])
+            last_traces = super()._get_trace(model, guide, args, kwargs)  # type: ignore[no-untyped-call]
+            for trace, last in zip(traces, last_traces, strict=True):
+                _check_plates(trace, last, "Count the rows of a recycled input from the right, x.shape[-2].")
                 trace.nodes.update(
                     (f"{name}, pass {k}", site) for name, site in last.nodes.items() if site["type"] == "sample"
                 )
-        return model_trace, guide_trace
+        return traces
 
     def _next_input(self, model_trace: Trace, args: tuple[Any, ...]) -> Tensor:
         """Return x_{k+1}, from the distribution of the observed site given x_k, the first of `args`."""
@@ -161,13 +167,14 @@ class RecyclingELBO(TraceMeanField_ELBO):
             )
         distribution: Any = site["fn"]
         if self.recycle == "mean":
-            recycled = _mean(distribution, self.site)
+            recycled = mean_of(distribution, f"Site {self.site!r} cannot be recycled")
         elif distribution.has_rsample:
             recycled = distribution.rsample()
         else:
             raise ValueError(
                 f"Site {self.site!r} cannot be recycled: its distribution {distribution} has no reparameterised "
-                "sampler (rsample). Recycle its mean, RecyclingELBO(recycle='mean')."
+                "sampler (rsample). Recycle its mean, RecyclingELBO(recycle='mean'), and build a discrete distribution "
+                "with validate_args=False, since its mean need not be one of its values."
             )
         expected = args[0].shape if args and isinstance(args[0], Tensor) else None
         if expected is None or recycled.shape[recycled.dim() - len(expected) :] != expected:
@@ -217,17 +224,19 @@ class _OwnStoreELBOModule(ELBOModule):
         return loss
 
 
-def _mean(distribution: Any, site: str) -> Tensor:
-    try:
-        mean: Tensor | None = distribution.mean
-    except NotImplementedError:
-        mean = None
-    if mean is None or (is_validation_enabled() and mean.isnan().any()):
-        raise ValueError(
-            f"Site {site!r} cannot be recycled: its distribution {distribution} has no mean. "
-            "Recycle a sample, RecyclingELBO(recycle='sample')."
-        )
-    return mean
+def _check_plates(first: Trace, second: Trace, remedy: str) -> None:
+    """Raise a ValueError where a plate around a site that both traces have differs in size between the two."""
+    if not is_validation_enabled():
+        return
+    for name, site in second.nodes.items():
+        if site["type"] == "sample" and name in first.nodes:
+            sizes = {frame.name: frame.full_size for frame in first.nodes[name]["cond_indep_stack"]}
+            for frame in site["cond_indep_stack"]:
+                if sizes.get(frame.name, frame.full_size) != frame.full_size:
+                    raise ValueError(
+                        f"Site {name!r}: expected one size of the plate {frame.name!r}, actual {sizes[frame.name]} and "
+                        f"{frame.full_size}, so that its terms would be scaled wrongly. {remedy}"
+                    )
 
 
 def _minus_kl_terms(model_site: Any, guide_site: Any) -> Iterator[Tensor]:

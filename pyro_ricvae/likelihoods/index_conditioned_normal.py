@@ -45,8 +45,10 @@ class IndexConditionedNormal(Likelihood):
     ValueError
         If `floor` is not positive and finite.
 
-    Notes ----- This is a profile likelihood: it does not integrate to one over x (``normalised`` is False), so its
-    value must not be ranked beside that of a normalised likelihood.
+    Notes
+    -----
+    This is a profile likelihood: it does not integrate to one over x (``normalised`` is False), so its value must not
+    be ranked beside that of a normalised likelihood.
 
     By the envelope theorem the gradient of the log-density *through the scale* is zero. The scale stays attached all
     the same, because recycled samples are drawn with it.

@@ -61,10 +61,15 @@ class VAE(PyroModule):
 
     def __init__(self, decoder: nn.Module, likelihood: nn.Module, prior: nn.Module, size: int | None = None) -> None:
         super().__init__()
-        if not isinstance(getattr(likelihood, "n_outputs", None), int):
+        if not (isinstance(likelihood, nn.Module) and isinstance(getattr(likelihood, "n_outputs", None), int)):
             raise ValueError(
-                "Expected a likelihood with the contract of pyro_ricvae.likelihoods.Likelihood, "
-                f"actual {likelihood!r}, which has no integer attribute n_outputs."
+                "Expected likelihood to be a torch.nn.Module with the contract of pyro_ricvae.likelihoods.Likelihood, "
+                f"such as an integer n_outputs, actual {likelihood!r}."
+            )
+        if not isinstance(prior, nn.Module):
+            raise ValueError(
+                "Expected prior to be a torch.nn.Module whose forward() returns a distribution, such as "
+                f"pyro_ricvae.priors.StandardNormal(n_latent), actual {prior!r}."
             )
         self.decoder = decoder
         self.likelihood = likelihood
@@ -94,15 +99,20 @@ class VAE(PyroModule):
         output = self.decoder(z)
         if x is None:
             x = output[0] if isinstance(output, tuple) else output
-        self._check_decoder_output(output, x)
+        self._check_decoder_output(output, z, x)
         try:
             distribution: TorchDistribution = self.likelihood(output, x)
         except ValueError as error:  # torch's validation, which does not know the site
             raise ValueError(
-                f"Site 'x': the decoder's output is not what {type(self.likelihood).__name__} accepts. "
-                "Expected finite locations and, where the decoder gives a scale, a positive one "
-                f"(end it with softplus or exp). {error}"
+                f"Site 'x': expected from the decoder what {type(self.likelihood).__name__} accepts, finite locations "
+                "and, where it gives a scale, a positive one (end it with softplus or exp), actual: "
+                f"{str(error).splitlines()[0]}"
             ) from error
+        if getattr(distribution, "event_shape", None) != x.shape[-1:]:
+            raise ValueError(
+                f"Site 'x': expected {type(self.likelihood).__name__} to return a distribution of event shape "
+                f"({x.shape[-1]},), actual {describe(distribution)}: end it with .to_event(1)."
+            )
         return distribution
 
     def forward(self, x: Tensor) -> Tensor:
@@ -121,26 +131,28 @@ class VAE(PyroModule):
         with data_plate(x, self.size):
             prior = self.prior()
             z = pyro.sample("z", prior)
-            if z.shape[-1:] != prior.event_shape:
+            if len(prior.event_shape) != 1 or z.shape[-1:] != prior.event_shape:
                 raise ValueError(
-                    f"Site 'z': expected latents of shape (..., rows, {', '.join(map(str, prior.event_shape))}) as the "
-                    f"prior has them, actual {tuple(z.shape)}: give the encoder and the prior the same n_latent."
+                    f"Site 'z': expected latents of the prior's event shape (n_latent,) = {tuple(prior.event_shape)}, "
+                    f"actual {tuple(z.shape)}: give the encoder and the prior the same n_latent, and end a prior of "
+                    "your own with .to_event(1)."
                 )
             value: Tensor = pyro.sample("x", self.decode(z, x), obs=x)
             return value
 
-    def _check_decoder_output(self, output: Any, x: Tensor) -> None:
+    def _check_decoder_output(self, output: Any, z: Tensor, x: Tensor) -> None:
         """Raise a ValueError unless `output` is as many tensors as the likelihood asks for, each of x's shape."""
         n_outputs: Any = self.likelihood.n_outputs  # an int: checked at construction
         outputs = output if isinstance(output, tuple) else (output,)
-        expected = f"{n_outputs} tensor{'s' if n_outputs > 1 else ''} of shape (..., {x.shape[-2]}, {x.shape[-1]})"
+        shape = (*z.shape[:-1], x.shape[-1])
         if (
             len(outputs) != n_outputs
             or isinstance(output, tuple) != (n_outputs > 1)
-            or any(not isinstance(each, Tensor) or each.shape[-2:] != x.shape[-2:] for each in outputs)
+            or any(not isinstance(each, Tensor) or each.shape != shape for each in outputs)
         ):
             raise ValueError(
-                f"Site 'x': expected {expected} from the decoder, for {type(self.likelihood).__name__} and x of shape "
-                f"{tuple(x.shape)}, actual {describe(output)}: change the decoder's number of outputs or features, or "
-                "the likelihood."
+                f"Site 'x': expected {n_outputs} output(s) of shape {shape} from the decoder, for "
+                f"{type(self.likelihood).__name__}, z of shape {tuple(z.shape)} and x of shape {tuple(x.shape)}, "
+                f"actual {describe(output)}: change the decoder's number of outputs or features, or the likelihood, "
+                "and keep all dimensions of z but the last."
             )

@@ -1,5 +1,6 @@
 from typing import Any
 
+import pyro.distributions as dist
 import pytest
 import torch
 from reference import KINDS, make_likelihood, make_pair
@@ -59,19 +60,27 @@ def test_rows_yet_to_be_generated_lie_at_the_decoder_s_location() -> None:
         (
             torch.zeros(4, 3),
             "fixed",
-            r"Site 'x': expected 1 tensor of shape \(..., 4, 5\).*FixedNormal.*actual \(4, 3\)",
+            r"Site 'x': expected 1 output\(s\) of shape \(4, 5\).*FixedNormal.*actual \(4, 3\)",
         ),
-        (torch.zeros(4, 1), "fixed", r"expected 1 tensor of shape \(..., 4, 5\).*actual \(4, 1\)"),
-        (torch.zeros(1, 5), "fixed", r"expected 1 tensor of shape \(..., 4, 5\).*actual \(1, 5\)"),
-        ((torch.zeros(4, 5),) * 2, "index_conditioned", r"expected 1 tensor .* actual tuple\(\(4, 5\), \(4, 5\)\)"),
-        (torch.zeros(4, 5), "learned", r"expected 2 tensors of shape \(..., 4, 5\).*LearnedNormal.*actual \(4, 5\)"),
-        ((torch.zeros(4, 5),) * 3, "learned", r"expected 2 tensors .* actual tuple\(\(4, 5\), \(4, 5\), \(4, 5\)\)"),
+        (torch.zeros(4, 1), "fixed", r"expected 1 output\(s\) of shape \(4, 5\).*actual \(4, 1\)"),
+        (torch.zeros(1, 5), "fixed", r"expected 1 output\(s\) of shape \(4, 5\).*actual \(1, 5\)"),
+        (
+            (torch.zeros(4, 5),) * 2,
+            "index_conditioned",
+            r"expected 1 output\(s\) .* actual tuple\(\(4, 5\), \(4, 5\)\)",
+        ),
+        (torch.zeros(4, 5), "learned", r"expected 2 output\(s\) of shape \(4, 5\).*LearnedNormal.*actual \(4, 5\)"),
+        (
+            (torch.zeros(4, 5),) * 3,
+            "learned",
+            r"expected 2 output\(s\) .* actual tuple\(\(4, 5\), \(4, 5\), \(4, 5\)\)",
+        ),
         (
             (torch.zeros(4, 5), torch.ones(4, 3)),
             "learned",
-            r"expected 2 tensors .* actual tuple\(\(4, 5\), \(4, 3\)\)",
+            r"expected 2 output\(s\) .* actual tuple\(\(4, 5\), \(4, 3\)\)",
         ),
-        (None, "fixed", "expected 1 tensor .* actual NoneType"),
+        (None, "fixed", r"expected 1 output\(s\) .* actual NoneType"),
     ],
 )
 def test_wrong_decoder_outputs(outputs: Any, kind: str, message: str) -> None:
@@ -82,13 +91,15 @@ def test_wrong_decoder_outputs(outputs: Any, kind: str, message: str) -> None:
 
 def test_a_decoder_s_scale_must_be_positive() -> None:
     model = vae((torch.zeros(4, 5), torch.zeros(4, 5)), "learned")
-    with pytest.raises(ValueError, match=r"Site 'x': the decoder's output .* LearnedNormal .* positive .* softplus"):
+    with pytest.raises(
+        ValueError, match=r"Site 'x': expected from the decoder what LearnedNormal .* positive .* softplus"
+    ):
         RecyclingELBO().loss(model, make_pair()[1], torch.zeros(4, 5))
 
 
 def test_encoder_and_prior_must_agree() -> None:
     model, guide = make_pair(n_latent=2)[0], make_pair(n_latent=3)[1]
-    with pytest.raises(ValueError, match=r"Site 'z': expected latents of shape \(..., rows, 2\).* actual \(4, 3\)"):
+    with pytest.raises(ValueError, match=r"Site 'z': expected latents .* = \(2,\), actual \(4, 3\)"):
         RecyclingELBO().loss(model, guide, torch.zeros(4, 5))
 
 
@@ -121,5 +132,44 @@ def test_a_batch_larger_than_size() -> None:
 
 
 def test_a_likelihood_without_the_contract() -> None:
-    with pytest.raises(ValueError, match=r"Expected a likelihood with the contract .* no integer attribute n_outputs"):
+    with pytest.raises(ValueError, match=r"Expected likelihood to be .* contract .* n_outputs, actual"):
         rv.models.VAE(nn.Identity(), nn.Identity(), rv.priors.StandardNormal(2))
+    with pytest.raises(ValueError, match=r"Expected likelihood to be a torch.nn.Module"):
+        rv.models.VAE(nn.Identity(), rv.likelihoods.FixedNormal, rv.priors.StandardNormal(2))
+
+
+class Returns(nn.Module):
+    """A likelihood or prior that returns what it is told."""
+
+    n_outputs = 1
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, *_: Any) -> Any:
+        return self.value
+
+
+@pytest.mark.parametrize("value", [dist.Normal(torch.zeros(4, 5), 1.0), torch.zeros(4, 5)])
+def test_a_likelihood_that_forgets_the_event(value: Any) -> None:
+    model = rv.models.VAE(nn.Linear(2, 5), Returns(value), rv.priors.StandardNormal(2))
+    with pytest.raises(ValueError, match=r"Site 'x': expected Returns .* event shape \(5,\), actual .*to_event\(1\)"):
+        model(torch.zeros(4, 5))
+
+
+def test_wrong_priors() -> None:
+    likelihood = rv.likelihoods.FixedNormal(1.0)
+    with pytest.raises(ValueError, match=r"Expected prior to be a torch.nn.Module .* actual Normal"):
+        rv.models.VAE(nn.Linear(4, 5), likelihood, dist.Normal(torch.zeros(4), 1.0))
+    model = rv.models.VAE(nn.Linear(4, 5), likelihood, Returns(dist.Normal(torch.zeros(4), 1.0)))
+    with pytest.raises(ValueError, match=r"Site 'z': expected latents .* = \(\), actual \(4,\).*to_event\(1\)"):
+        model(torch.zeros(4, 5))
+
+
+def test_what_is_not_a_tensor() -> None:
+    for part in make_pair():
+        with pytest.raises(
+            TypeError, match=r"Expected x to be a tensor, actual list: .*a batch that is a tuple or list"
+        ):
+            part([torch.zeros(4, 5)])
