@@ -2,6 +2,8 @@
 #
 #   PYTHON=python3.12               another interpreter for the environment
 #   CONSTRAINTS=my-constraints.txt  another torch build (a GPU user's); CONSTRAINTS=/dev/null takes pip's choice
+#
+# Both count when the environment is made: run `make clean` first to change them later.
 
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt

@@ -1,6 +1,7 @@
 """The plate over rows, the same in model and guide."""
 
 import pyro
+from pyro.infer.util import is_validation_enabled
 from torch import Tensor
 
 from pyro_ricvae._validation import check_rows
@@ -31,7 +32,8 @@ def data_plate(x: Tensor, size: int | None) -> pyro.plate:
         If `x` has not the shape (..., B, d), no rows, or more rows than `size`, or is not of a floating-point type.
     """
     check_rows(x)
-    if size is not None and size < x.shape[-2]:
+    # Not while validation is off: under torch.export it would bound the size of a batch.
+    if size is not None and is_validation_enabled() and size < x.shape[-2]:
         raise ValueError(
             f"Expected a batch of at most size={size} rows, actual {x.shape[-2]}: "
             "size is the number of rows in the whole data set."

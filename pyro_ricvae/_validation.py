@@ -29,14 +29,14 @@ def positive_ints(name: str, values: Iterable[Any]) -> tuple[int, ...]:
     return tuple(positive_int(f"each of {name}", value) for value in values)
 
 
-def positive_finite(name: str, value: Any) -> float:
-    """Return `value` as a float, or raise a ValueError that names it if it is not positive and finite."""
+def positive_finite(name: str, value: Any) -> Tensor:
+    """Return `value` as a 0-dim tensor, or raise a ValueError that names it if it is not positive and finite there."""
     try:
-        number = float(value)
+        number = torch.tensor(math.nan if isinstance(value, str | bool) else float(value))
     except (TypeError, ValueError):
-        number = math.nan
+        number = torch.tensor(math.nan)
     if not (0.0 < number < math.inf):
-        raise ValueError(f"Expected {name} to be a positive and finite number, actual {value!r}.")
+        raise ValueError(f"Expected {name} to be a positive and finite number in {number.dtype}, actual {value!r}.")
     return number
 
 

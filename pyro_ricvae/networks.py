@@ -132,7 +132,7 @@ class MLPDecoder(nn.Module):
         lie in [0, 1] and is kept 0.01 away from either end.
     n_outputs : {1, 2}, default=1
         1 for the location; 2 for the location and a scale, for `likelihoods.LearnedNormal`. Give the likelihood's
-        ``n_outputs``.
+        ``n_outputs``. Scales are within `LOG_SCALE_BOUNDS`, 0.0003 to 7.4 in data units: standardise the data.
     sigmoid : bool, default=False
         Whether the location is squeezed into (0, 1).
 

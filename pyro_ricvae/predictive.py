@@ -14,6 +14,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
+from pyro_ricvae._param_store import own_parameters
 from pyro_ricvae._validation import check_finite, check_rows, mean_of, positive_int
 from pyro_ricvae.guides import AmortizedNormal
 from pyro_ricvae.models import VAE
@@ -96,7 +97,7 @@ def generate(
     Returns
     -------
     Tensor, shape (n, d)
-        In data units, on the model's device.
+        In data units, on the CPU.
 
     Raises
     ------
@@ -109,7 +110,7 @@ def generate(
         prior = model.prior()
         for start in range(0, n, batch_size):
             rows = model.decode(prior.sample((min(batch_size, n - start),)))
-            chunks.append(_recycle(model, guide, _values(rows, sample), passes - 1, sample))
+            chunks.append(_recycle(model, guide, _values(rows, sample), passes - 1, sample).cpu())
     return torch.cat(chunks)
 
 
@@ -172,12 +173,12 @@ def _device(module: nn.Module) -> torch.device:
 
 @contextmanager
 def _evaluation(*modules: nn.Module) -> Iterator[None]:
-    """Put the modules, and all within them, in evaluation mode without gradients; leave each as it was."""
+    """Put the modules, and all within them, in evaluation mode, without gradients; leave them as they were."""
     were_training = [(each, each.training) for module in modules for each in module.modules()]
     for module in modules:
         module.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), own_parameters():
             yield
     finally:
         for each, training in were_training:

@@ -29,7 +29,7 @@ class Mutant(NamedTuple):
 ELBO = "inference/recycling_elbo.py"
 INDEX = "likelihoods/index_conditioned_normal.py"
 SCALE = "torch.maximum((x - loc).abs(), self.floor)"
-RUN = "last_traces = super()._get_trace(model, guide, args, kwargs)"
+RUN = "            last_traces = self._get_pass(model, guide, args, kwargs)\n"
 KL = "yield -scale_and_mask(kl, "
 WEIGHTED = "for term in _minus_kl_terms(site, guide_trace.nodes[name]):\n                    elbo = elbo + "
 
@@ -37,23 +37,28 @@ MUTANTS = [
     Mutant("nothing: the tests must pass", ELBO, "self.detach = detach", "self.detach = detach"),
     Mutant("a detached recycled sample", ELBO, "recycled.detach() if self.detach else recycled", "recycled.detach()"),
     Mutant("a recycled sample never detached", ELBO, "recycled.detach() if self.detach else recycled", "recycled"),
-    Mutant("gradients of the first pass only", ELBO, RUN, f"with torch.no_grad():\n                {RUN}"),
-    Mutant("a plate size that is ignored", "_plates.py", "size or x.shape[-2]", "x.shape[-2]"),
+    Mutant("gradients of the first pass only", ELBO, RUN, f"            with torch.no_grad():\n    {RUN}"),
+    Mutant("a plate size that is ignored", "_plates.py", "size or x.shape[-2],", "x.shape[-2],"),
     Mutant("a size ignored by the model", "models/vae.py", "data_plate(x, self.size)", "data_plate(x, None)"),
     Mutant("a size ignored by the guide", "guides/amortized_normal.py", "data_plate(x, self.size)", "data_plate(x, None)"),
-    Mutant("x.shape[0] as the batch", "_plates.py", "x.shape[-2], subsample=x.movedim(-2, 0)", "x.shape[0], subsample=x"),
+    Mutant("x.shape[0] as the batch", "_plates.py", "size or x.shape[-2], subsample=x.movedim(-2, 0)", "size or x.shape[0], subsample=x"),
     Mutant("a detached KL", ELBO, KL, "yield -scale_and_mask(kl.detach(), "),
     Mutant("a sampled KL in place of the closed form", ELBO, "kl = kl_divergence(", "raise NotImplementedError("),
     Mutant("a KL that is not scaled by the plate", ELBO, 'scale=guide_site["scale"]', "scale=1.0"),
     Mutant("an ignored kl_weight", ELBO, f"{WEIGHTED}self._kl_weight.to(term.dtype) * term", f"{WEIGHTED}term"),
     Mutant("a kl_weight copied at the start", ELBO, "return self._kl_weight\n", "return self._kl_weight.clone()\n"),
     Mutant("a kl_weight of the default dtype", ELBO, f"{WEIGHTED}self._kl_weight.to(term.dtype)", f"{WEIGHTED}self._kl_weight"),
-    Mutant("one pass too few", ELBO, "self.passes) + 1)", "self.passes))"),
+    Mutant("one pass too few", ELBO, "range(2, passes + 1)", "range(2, passes)"),
     Mutant("every pass from the first one's output", ELBO, "_next_input(last_traces[0], args)", "_next_input(traces[0], args)"),
     Mutant("a mean where a sample is asked for", ELBO, 'if self.recycle == "mean":', "if True:"),
     Mutant("a sample where the mean is asked for", ELBO, 'if self.recycle == "mean":', "if False:"),
     Mutant("other arguments dropped", ELBO, "*args[1:])", ")"),
-    Mutant("training in Pyro's global store", ELBO, "return _OwnStoreELBOModule(", "return ELBOModule("),
+    Mutant("training in Pyro's global store", ELBO, "return _OwnParametersELBOModule(", "return ELBOModule("),
+    Mutant("test time in Pyro's global store", "predictive.py", "torch.no_grad(), own_parameters()", "torch.no_grad()"),
+    Mutant("a store without the user's own parameters", "_param_store.py", "store.scope(_without_modules(store.get_state()))", "store.scope()"),
+    Mutant("a user's own parameters that are lost", "_param_store.py", "store.set_state(_without_modules(state))", "pass"),
+    Mutant("plates that are not compared", ELBO, "if not is_validation_enabled():\n        return", "return"),
+    Mutant("a site that observes anything", ELBO, "not torch.equal(value, args[0])", "False"),
     Mutant("no floor", INDEX, SCALE, "(x - loc).abs() + 1e-30"),
     Mutant("a floor that is added", INDEX, SCALE, "(x - loc).abs() + self.floor"),
     Mutant("a variance where the scale should be", INDEX, SCALE, "torch.maximum((x - loc) ** 2, self.floor)"),
@@ -85,7 +90,7 @@ def first_failures(mutant: Mutant) -> list[str]:
         if code.count(mutant.old) != 1:
             sys.exit(f"{mutant.fault}: {mutant.old!r} stands {code.count(mutant.old)} times in {mutant.file}, not once")
         path.write_text(code.replace(mutant.old, mutant.new))
-        # `python -m` puts the copy before the installed package. No warnings as errors: a fault should be caught by what
+        # PYTHONPATH puts the copy before the installed package, also for the scripts that tests run. No warnings as errors: a fault should be caught by what
         # a test asserts.
         command = [
             sys.executable,
@@ -99,7 +104,7 @@ def first_failures(mutant: Mutant) -> list[str]:
             "default",
             "tests",
         ]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(copy)}
         done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
         if done.returncode not in (0, 1):
             sys.exit(f"{mutant.fault}: the tests did not run\n{done.stdout}{done.stderr}")

@@ -77,15 +77,15 @@ def loss_by_hand(
     kl_weight: float = 1.0,
     size: int | None = None,
 ) -> tuple[Tensor, float]:
-    """Return the recycling loss of a pair, and the sum of the absolute values of its terms."""
-    total, absolute = x.new_zeros(()), 0.0
+    """Return the recycling loss of a pair, row by row, and the sum of the absolute values of its terms."""
+    total, absolute = x.new_zeros(x.shape[:-1]), 0.0
     scale_up = 1.0 if size is None else size / x.shape[-2]
     for k in range(passes):
         loc_z, scale_z = guide.encoder(x)
         z = loc_z + scale_z * noise(loc_z.shape, x.dtype)
         kl = kl_weight * (0.5 * (scale_z**2 + loc_z**2 - 1) - torch.log(scale_z))
         cells, loc_x, scale_x = cells_by_hand(kind, model.likelihood, model.decoder(z), x)
-        total = total + scale_up * (kl.sum() + cells.sum())
+        total = total + scale_up * (kl.sum(-1) + cells.sum(-1))
         absolute += scale_up * (kl.abs().sum() + cells.abs().sum()).item()
         if k + 1 < passes:
             x = loc_x if recycle == "mean" else loc_x + scale_x * noise(loc_x.shape, x.dtype)

@@ -59,6 +59,7 @@ class AmortizedNormal(PyroModule):
         Returns
         -------
         TorchDistribution, batch shape (..., B), event shape (n_latent,)
+            The approximate posterior of the rows' latents.
 
         Raises
         ------

@@ -1,9 +1,9 @@
 """The ELBO that sums over recycled passes."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any, Literal
 
-import pyro
 import torch
 from pyro.distributions.util import scale_and_mask
 from pyro.infer import TraceMeanField_ELBO
@@ -13,7 +13,8 @@ from pyro.poutine import Trace
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
-from pyro_ricvae._validation import mean_of, positive_int
+from pyro_ricvae._param_store import own_parameters
+from pyro_ricvae._validation import describe, mean_of, positive_int
 
 
 class RecyclingELBO(TraceMeanField_ELBO):
@@ -110,7 +111,8 @@ class RecyclingELBO(TraceMeanField_ELBO):
         self.recycle = recycle
         self.detach = detach
         self.site = site
-        self._kl_weight = torch.tensor(1.0)
+        # In double precision, for float64 models; it takes the type of the terms when it multiplies them.
+        self._kl_weight = torch.tensor(1.0, dtype=torch.float64)
 
     @property
     def kl_weight(self) -> Tensor:
@@ -132,32 +134,40 @@ class RecyclingELBO(TraceMeanField_ELBO):
         Returns
         -------
         pyro.infer.elbo.ELBOModule
-            Called with the pair's arguments, it returns the differentiable loss. It leaves Pyro's global parameter
-            store as it was.
+            Called with the pair's arguments, it returns the differentiable loss. The modules' parameters stay out of
+            Pyro's global parameter store, also under its default settings; a ``pyro.param`` in their code goes there,
+            and is none of this module's ``parameters()``.
         """
-        return _OwnStoreELBOModule(model, guide, self)
+        return _OwnParametersELBOModule(model, guide, self)
 
     def _get_trace(self, model: Any, guide: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Trace, Trace]:
         """Run all passes, and return the traces of model and guide with the sites of all of them.
 
         Pyro's own methods turn this pair into losses and gradients: to them, recycling is a pair with more sites.
         """
-        traces: tuple[Trace, Trace] = super()._get_trace(model, guide, args, kwargs)  # type: ignore[no-untyped-call]
-        _check_plates(traces[0], traces[1], "Give model and guide the same size.")
-        last_traces = traces
-        for k in range(2, positive_int("passes", self.passes) + 1):
+        passes = positive_int("passes", self.passes)
+        traces = last_traces = self._get_pass(model, guide, args, kwargs)
+        for k in range(2, passes + 1):
             args = (self._next_input(last_traces[0], args), *args[1:])
-            last_traces = super()._get_trace(model, guide, args, kwargs)  # type: ignore[no-untyped-call]
+            last_traces = self._get_pass(model, guide, args, kwargs)
             for trace, last in zip(traces, last_traces, strict=True):
-                _check_plates(trace, last, "Count the rows of a recycled input from the right, x.shape[-2].")
+                _check_plates(trace, last)
                 trace.nodes.update(
                     (f"{name}, pass {k}", site) for name, site in last.nodes.items() if site["type"] == "sample"
                 )
         return traces
 
-    def _next_input(self, model_trace: Trace, args: tuple[Any, ...]) -> Tensor:
-        """Return x_{k+1}, from the distribution of the observed site given x_k, the first of `args`."""
-        site = model_trace.nodes.get(self.site)
+    def _get_pass(self, model: Any, guide: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Trace, Trace]:
+        """Return the traces of model and guide in one pass, checked."""
+        traces: tuple[Trace, Trace] = super()._get_trace(model, guide, args, kwargs)  # type: ignore[no-untyped-call]
+        _check_plates(traces[0], traces[1])
+        if self.passes > 1:
+            self._check_observed(traces[0], args)
+        return traces
+
+    def _check_observed(self, model_trace: Trace, args: tuple[Any, ...]) -> None:
+        """Raise a ValueError unless the site is there and observes the first of `args`."""
+        site: Any = model_trace.nodes.get(self.site)
         if site is None or site["type"] != "sample" or not site["is_observed"]:
             observed = [name for name, each in model_trace.nodes.items() if each.get("is_observed")]
             raise ValueError(
@@ -165,7 +175,22 @@ class RecyclingELBO(TraceMeanField_ELBO):
                 f"{'no such site' if site is None else 'a site that is not observed'}. "
                 f"The observed sites are {observed}: name one of them, RecyclingELBO(site=...)."
             )
-        distribution: Any = site["fn"]
+        if not args or not isinstance(args[0], Tensor):
+            raise ValueError(
+                f"Site {self.site!r} cannot be recycled: expected the data as the first positional argument, a tensor, "
+                f"actual {describe(args[0]) if args else 'none'}."
+            )
+        value = site["value"]
+        if is_validation_enabled() and value is not args[0] and not torch.equal(value, args[0]):
+            raise ValueError(
+                f"Site {self.site!r} cannot be recycled: expected it to observe the first argument, of shape "
+                f"{tuple(args[0].shape)}, actual another value, of shape {tuple(value.shape)}. Pass what is observed "
+                "as the first argument, and use it unchanged: obs=x."
+            )
+
+    def _next_input(self, model_trace: Trace, args: tuple[Any, ...]) -> Tensor:
+        """Return x_{k+1}, from the distribution of the observed site given x_k, the first of `args`."""
+        distribution: Any = model_trace.nodes[self.site]["fn"]
         if self.recycle == "mean":
             recycled = mean_of(distribution, f"Site {self.site!r} cannot be recycled")
         elif distribution.has_rsample:
@@ -176,13 +201,11 @@ class RecyclingELBO(TraceMeanField_ELBO):
                 "sampler (rsample). Recycle its mean, RecyclingELBO(recycle='mean'), and build a discrete distribution "
                 "with validate_args=False, since its mean need not be one of its values."
             )
-        expected = args[0].shape if args and isinstance(args[0], Tensor) else None
-        if expected is None or recycled.shape[recycled.dim() - len(expected) :] != expected:
+        shape = args[0].shape
+        if recycled.shape[recycled.dim() - len(shape) :] != shape:
             raise ValueError(
-                f"Site {self.site!r} cannot be recycled into the first argument: expected the shape "
-                f"{tuple(recycled.shape)} of the site's distribution, actual "
-                f"{'no positional tensor' if expected is None else tuple(expected)}. Pass the data as the first "
-                "positional argument, in the shape of the observed site."
+                f"Site {self.site!r} cannot be recycled: expected a distribution of the first argument's shape "
+                f"{tuple(shape)}, actual {describe(distribution)}: expand it."
             )
         return recycled.detach() if self.detach else recycled
 
@@ -200,31 +223,29 @@ class RecyclingELBO(TraceMeanField_ELBO):
             else:
                 for term in _minus_kl_terms(site, guide_trace.nodes[name]):
                     elbo = elbo + self._kl_weight.to(term.dtype) * term
-        for name, site in guide_trace.nodes.items():  # sites that are auxiliary: the model does not have them
-            if site["type"] == "sample" and name not in model_trace.nodes:
-                for term in _minus_kl_terms(None, site):
+        for name, guide_site in guide_trace.nodes.items():
+            if guide_site["type"] == "sample" and name not in model_trace.nodes:
+                if not (guide_site["infer"] or {}).get("is_auxiliary"):
+                    raise ValueError(
+                        f"Site {name!r}: expected a site of the guide in the model too, actual none there: "
+                        "mark it infer={'is_auxiliary': True}, or correct its name."
+                    )
+                for term in _minus_kl_terms(None, guide_site):
                     elbo = elbo + self._kl_weight.to(term.dtype) * term
         return -torch_item(elbo), -elbo
 
 
-class _OwnStoreELBOModule(ELBOModule):
-    """An ELBOModule with a parameter store of its own, as ``module_local_params`` gives every PyroModule.
-
-    Without it, Pyro registers a module's parameters in its global store under names that another model has too, and
-    ``SVI`` on that other model then trains the first one's.
-    """
-
-    def __init__(self, model: nn.Module, guide: nn.Module, elbo: RecyclingELBO) -> None:
-        super().__init__(model, guide, elbo)
-        self._param_state: Any = None
+class _OwnParametersELBOModule(ELBOModule):
+    """An ELBOModule that leaves the pair's parameters out of Pyro's global store."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        with pyro.get_param_store().scope(self._param_state) as self._param_state:
+        # torch.compile cannot trace the copying of a store. What is compiled does as Pyro's own module does.
+        with nullcontext() if torch.compiler.is_compiling() else own_parameters():
             loss: Tensor = super().forward(*args, **kwargs)  # type: ignore[no-untyped-call]
         return loss
 
 
-def _check_plates(first: Trace, second: Trace, remedy: str) -> None:
+def _check_plates(first: Trace, second: Trace) -> None:
     """Raise a ValueError where a plate around a site that both traces have differs in size between the two."""
     if not is_validation_enabled():
         return
@@ -235,7 +256,8 @@ def _check_plates(first: Trace, second: Trace, remedy: str) -> None:
                 if sizes.get(frame.name, frame.full_size) != frame.full_size:
                     raise ValueError(
                         f"Site {name!r}: expected one size of the plate {frame.name!r}, actual {sizes[frame.name]} and "
-                        f"{frame.full_size}, so that its terms would be scaled wrongly. {remedy}"
+                        f"{frame.full_size}, so that its terms would be scaled wrongly. Give model and guide the same "
+                        "size, and count the rows of a recycled input from the right, x.shape[-2]."
                     )
 
 

@@ -1,7 +1,6 @@
 """The normal likelihood with one fixed scale, of the l2-VAE."""
 
 import pyro.distributions as dist
-import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
@@ -41,7 +40,7 @@ class FixedNormal(Likelihood):
 
     def __init__(self, scale: float) -> None:
         super().__init__()
-        self.register_buffer("scale", torch.tensor(positive_finite("scale", scale)))
+        self.register_buffer("scale", positive_finite("scale", scale))
 
     def forward(self, decoder_output: Tensor, x: Tensor) -> TorchDistribution:
         """Return N(location, scale²), the last dimension an event. See `Likelihood.forward`."""

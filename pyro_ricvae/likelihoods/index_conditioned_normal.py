@@ -70,7 +70,7 @@ class IndexConditionedNormal(Likelihood):
 
     def __init__(self, floor: float) -> None:
         super().__init__()
-        self.register_buffer("floor", torch.tensor(positive_finite("floor", floor)))
+        self.register_buffer("floor", positive_finite("floor", floor))
 
     def forward(self, decoder_output: Tensor, x: Tensor) -> TorchDistribution:
         """Return N(location, max(|x - location|, floor)²), the last dimension an event. See `Likelihood.forward`."""

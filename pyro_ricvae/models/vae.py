@@ -90,6 +90,7 @@ class VAE(PyroModule):
         Returns
         -------
         TorchDistribution, batch shape (..., B), event shape (d,)
+            The likelihood of the rows; its mean is what the model expects of them, in data units.
 
         Raises
         ------

@@ -99,20 +99,20 @@ class FunctionalGuide(pyro.nn.PyroModule):
             pyro.sample("z", dist.Normal(loc, 1.0).expand([2]).to_event(1))
 
 
-def test_functional_parameters_stay_with_their_module() -> None:
-    """A ``pyro.param`` keeps its value from call to call, in the module's own store, and out of the global one."""
+def test_functional_parameters_stay_where_pyro_puts_them() -> None:
+    """A ``pyro.param`` in the user's own code lives in the store as ever; no module's parameter does."""
     module, x = RecyclingELBO()(make_pair("fixed")[0], FunctionalGuide()), torch.zeros(4, 5)
     far = module(x)
-    module._param_state["params"]["loc"].data.fill_(0.0)
+    assert list(pyro.get_param_store().keys()) == ["loc"]
+    pyro.param("loc").unconstrained().data.fill_(0.0)
     near = module(x)
     assert near.item() < far.item() - 20  # the KL alone falls from 4 * 2 * 3**2 / 2 = 36 to 0
     near.backward()
-    assert module._param_state["params"]["loc"].grad is not None
-    assert not list(pyro.get_param_store().keys())
+    assert pyro.param("loc").unconstrained().grad is not None
 
 
 class OwnDecoder(nn.Module):
-    """A user's decoder with a parameter that Pyro constrains, and a normalisation that has a training mode."""
+    """A user's decoder, of layers of torch's own."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -171,6 +171,55 @@ def test_parts_of_ones_own(train: Callable[..., list[float]]) -> None:
     assert losses[-1] < losses[0] - 1
     for name, value in [*model.named_parameters(), *guide.named_parameters()]:
         assert not torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize("module_local_params", [False, True])
+def test_a_module_s_parameters_are_its_own(module_local_params: bool) -> None:
+    """Two models' parameters have the same names, and neither sees the other's, nor does one come back that is gone."""
+    x = torch.zeros(4, 5)
+    with pyro.settings.context(module_local_params=module_local_params):
+        guides = [rv.guides.AmortizedNormal(OwnEncoder()) for _ in range(2)]
+        guides[1].encoder.scale = torch.full((2,), 3.0)
+        model = rv.models.VAE(OwnDecoder(), OwnLikelihood(), OwnPrior())
+        modules = [RecyclingELBO()(model, guide) for guide in guides]
+        for guide, module, expected in zip(guides, modules, (0.5, 3.0), strict=True):
+            module(x)
+            draws = rv.predictive.draw_posterior(guide, x, 2000)
+            rv.predictive.reconstruct(model, guide, x)
+            rv.predictive.generate(model, guide, 4, passes=2)
+            assert draws.std(0).mean().item() == pytest.approx(expected, rel=0.05)
+            assert guide.encoder.scale.detach().tolist() == pytest.approx([expected] * 2)
+        assert not list(pyro.get_param_store().keys())
+
+        guides[0].encoder = OwnEncoder()
+        guides[0].encoder.scale = torch.full((2,), 0.1)
+        modules[0](x)
+        assert guides[0].encoder.scale.detach().tolist() == pytest.approx([0.1] * 2)
+        modules[0].load_state_dict(modules[1].state_dict(), assign=True)
+        modules[0](x)
+        assert guides[0].encoder.scale.detach().tolist() == pytest.approx([3.0] * 2)
+
+
+def test_training_and_test_time_leave_other_parameters_alone() -> None:
+    pyro.param("someone's", torch.ones(2))
+    before = dict(pyro.get_param_store().items())
+    model, guide = make_pair()
+    x = low_rank_rows(20)
+    train_by_torch(model, guide, x, RecyclingELBO(passes=2), steps=3)
+    rv.predictive.reconstruct(model, guide, x)
+    assert dict(pyro.get_param_store().items()) == before
+
+
+@pytest.mark.filterwarnings("default")
+def test_torch_compile_of_the_module_runs() -> None:
+    """Compiled by torch's own means, it breaks into pieces at Pyro's handlers, but gives the loss."""
+    pyro.param("someone's", torch.ones(2))
+    module, x = RecyclingELBO(passes=2)(*make_pair()), torch.randn(6, 5)
+    torch.manual_seed(1)
+    expected = module(x)
+    torch.manual_seed(1)
+    with pyro.settings.context(validate_distributions_torch=True):  # torch.compile switches it off for the process
+        assert torch.compile(module, backend="eager")(x).item() == expected.item()
 
 
 @pytest.mark.parametrize("parallel", [False, True])
