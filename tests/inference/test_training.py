@@ -20,6 +20,14 @@ def low_rank_rows(n: int = 200, n_features: int = 5) -> Tensor:
     return torch.randn(n, 2) @ torch.randn(2, n_features) + 0.1 * torch.randn(n, n_features)
 
 
+def make_trainable_pair(kind: str) -> tuple[Any, Any]:
+    """Return a pair whose floor or scale is the noise of `low_rank_rows`."""
+    model, guide = make_pair(kind)
+    for constant in model.likelihood.buffers():
+        constant.fill_(0.1)
+    return model, guide
+
+
 def train_by_svi(model: Any, guide: Any, x: Tensor, elbo: Any, steps: int = 300) -> list[float]:
     with pyro.get_param_store().scope():
         svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.01}), elbo)
@@ -48,7 +56,7 @@ def error(model: Any, guide: Any, x: Tensor) -> float:
 def test_svi_trains_two_models_one_after_the_other(kinds: tuple[str, str], passes: int) -> None:
     x = low_rank_rows()
     for kind in kinds:
-        model, guide = make_pair(kind)
+        model, guide = make_trainable_pair(kind)
         before = error(model, guide, x)
         for n in range(1, passes + 1):  # recycling starts from a trained model
             train_by_svi(model, guide, x, RecyclingELBO(passes=n))
@@ -61,7 +69,7 @@ def test_torch_optimizers_train_two_models_one_after_the_other(module_local_para
     x = low_rank_rows()
     with pyro.settings.context(module_local_params=module_local_params):
         for _ in range(2):
-            model, guide = make_pair("index_conditioned")
+            model, guide = make_trainable_pair("index_conditioned")
             before = error(model, guide, x)
             for n in range(1, passes + 1):  # recycling starts from a trained model
                 train_by_torch(model, guide, x, RecyclingELBO(passes=n))
@@ -73,7 +81,7 @@ def test_svi_and_torch_take_the_same_steps() -> None:
     x, histories = low_rank_rows(), []
     for train in (train_by_svi, train_by_torch):
         torch.manual_seed(1)
-        model, guide = make_pair("index_conditioned")
+        model, guide = make_trainable_pair("index_conditioned")
         histories.append(train(model, guide, x, RecyclingELBO(passes=2), steps=20))
     assert histories[0] == pytest.approx(histories[1], rel=1e-5)
 
@@ -81,8 +89,8 @@ def test_svi_and_torch_take_the_same_steps() -> None:
 def test_svi_after_torch_learns_without_a_scope() -> None:
     """Training an ELBOModule leaves nothing in Pyro's global store, under whose names SVI would train the old model."""
     x = low_rank_rows()
-    train_by_torch(*make_pair("fixed"), x, RecyclingELBO(), steps=5)
-    model, guide = make_pair("fixed")
+    train_by_torch(*make_trainable_pair("fixed"), x, RecyclingELBO(), steps=5)
+    model, guide = make_trainable_pair("fixed")
     before = error(model, guide, x)
     svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.01}), RecyclingELBO())
     for _ in range(300):
@@ -287,7 +295,7 @@ def test_state_travels_by_state_dict() -> None:
 def test_replacing_the_elbo_needs_nothing_else() -> None:
     """The pair is an ordinary one: Pyro's own ELBO trains it too."""
     x = low_rank_rows()
-    model, guide = make_pair("index_conditioned")
+    model, guide = make_trainable_pair("index_conditioned")
     before = error(model, guide, x)
     train_by_svi(model, guide, x, TraceMeanField_ELBO(max_plate_nesting=1))
     assert error(model, guide, x) < 0.3 * before
