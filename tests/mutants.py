@@ -30,7 +30,7 @@ ELBO = "inference/recycling_elbo.py"
 INDEX = "likelihoods/index_conditioned_normal.py"
 SCALE = "torch.maximum((x - loc).abs(), self.floor)"
 RUN = "            last_traces = self._get_pass(model, guide, args, kwargs)\n"
-KL = "yield -scale_and_mask(kl, "
+KL = "kl = scale_and_mask(kl, "
 WEIGHTED = "for term in _minus_kl_terms(site, guide_trace.nodes[name]):\n                    elbo = elbo + "
 
 MUTANTS = [
@@ -42,7 +42,7 @@ MUTANTS = [
     Mutant("a size ignored by the model", "models/vae.py", "data_plate(x, self.size)", "data_plate(x, None)"),
     Mutant("a size ignored by the guide", "guides/amortized_normal.py", "data_plate(x, self.size)", "data_plate(x, None)"),
     Mutant("x.shape[0] as the batch", "_plates.py", "size or x.shape[-2], subsample=x.movedim(-2, 0)", "size or x.shape[0], subsample=x"),
-    Mutant("a detached KL", ELBO, KL, "yield -scale_and_mask(kl.detach(), "),
+    Mutant("a detached KL", ELBO, KL, "kl = scale_and_mask(kl.detach(), "),
     Mutant("a sampled KL in place of the closed form", ELBO, "kl = kl_divergence(", "raise NotImplementedError("),
     Mutant("a KL that is not scaled by the plate", ELBO, 'scale=guide_site["scale"]', "scale=1.0"),
     Mutant("an ignored kl_weight", ELBO, f"{WEIGHTED}self._kl_weight.to(term.dtype) * term", f"{WEIGHTED}term"),
@@ -72,7 +72,7 @@ MUTANTS = [
     Mutant("no affine path in the decoder", "networks.py", "loc = loc + self.affine(z)", "loc = loc + 0"),
     Mutant("scales without bounds", "networks.py", "return torch.exp(lower + (upper - lower) * fraction)", "return log_scale.exp()"),
     Mutant("a generated row recycled once too often", "predictive.py", "passes - 1, sample", "passes, sample"),
-    Mutant("samples where means are asked for", "predictive.py", "posterior.sample() if sample else posterior.mean", "posterior.sample()"),
+    Mutant("samples where means are asked for", "predictive.py", "_values(posterior, sample)", "_values(posterior, True)"),
     Mutant("all rows at once", "predictive.py", 'torch.split(x, positive_int("batch_size", batch_size), dim=-2)', "(x,)"),
     Mutant("test-time passes in training mode", "predictive.py", "        module.eval()\n", "        pass\n"),
     Mutant("test-time passes that keep gradients", "predictive.py", "with torch.no_grad():", "with torch.enable_grad():"),
@@ -86,10 +86,7 @@ def first_failures(mutant: Mutant) -> list[str]:
         ignored = shutil.ignore_patterns(".*", "__pycache__", "*-output")
         shutil.copytree(ROOT, copy, ignore=ignored)
         path = copy / "pyro_ricvae" / mutant.file
-        code = path.read_text()
-        if code.count(mutant.old) != 1:
-            sys.exit(f"{mutant.fault}: {mutant.old!r} stands {code.count(mutant.old)} times in {mutant.file}, not once")
-        path.write_text(code.replace(mutant.old, mutant.new))
+        path.write_text(path.read_text().replace(mutant.old, mutant.new))
         # PYTHONPATH puts the copy before the installed package, also for the scripts that tests run. No warnings as errors: a fault should be caught by what
         # a test asserts.
         command = [

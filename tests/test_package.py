@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mutants import MUTANTS
 
 import pyro_ricvae as rv
 
@@ -54,3 +55,8 @@ def test_the_code_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert names["samples"].shape == (16, 64)
     assert names["replicates"].shape == (50, 1797, 64)
     assert names["suspicion"].shape == (1797, 64)
+
+
+def test_every_mutant_has_its_place_in_the_code() -> None:
+    for mutant in MUTANTS:
+        assert (ROOT / "pyro_ricvae" / mutant.file).read_text().count(mutant.old) == 1, mutant.fault
