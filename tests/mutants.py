@@ -75,7 +75,7 @@ MUTANTS = [
     Mutant("samples where means are asked for", "predictive.py", "_values(posterior, sample)", "_values(posterior, True)"),
     Mutant("all rows at once", "predictive.py", 'torch.split(x, positive_int("batch_size", batch_size), dim=-2)', "(x,)"),
     Mutant("test-time passes in training mode", "predictive.py", "        module.eval()\n", "        pass\n"),
-    Mutant("test-time passes that keep gradients", "predictive.py", "with torch.no_grad():", "with torch.enable_grad():"),
+    Mutant("test-time passes that keep gradients", "predictive.py", "torch.no_grad(), own", "torch.enable_grad(), own"),
 ]  # fmt: skip
 
 
