@@ -65,11 +65,11 @@ class RecyclingELBO(TraceMeanField_ELBO):
     Raises
     ------
     ValueError
-        At construction if `passes` is not a whole number >= 1 or `recycle` is unknown; at the first evaluation with
-        several passes if the site is missing, is not observed, has no sampler or mean as `recycle` asks, or has not the
-        shape of the first argument, or the pair's plates change with the first argument's leading dimension. At any
-        evaluation if a plate has another size in the model than in the guide. The checks that are not free are made
-        while Pyro's validation is on.
+        At construction if `passes` is not a whole number >= 1 or `recycle` is unknown. With several passes, if the site
+        is missing, does not observe the first argument, or has no sampler or mean as `recycle` asks, or if a plate's
+        size changes between passes. With any number, if a plate has another size in the model than in the guide, or a
+        site of the guide that is not auxiliary is missing from the model. Values and plates are compared while Pyro's
+        validation is on.
 
     Examples
     --------
