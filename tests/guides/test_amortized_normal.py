@@ -3,22 +3,10 @@ from typing import Any
 import pyro
 import pytest
 import torch
-from reference import make_pair
-from torch import nn
+from reference import Returns, make_pair
 
 import pyro_ricvae as rv
 from pyro_ricvae.inference import RecyclingELBO
-
-
-class Outputs(nn.Module):
-    """An encoder that returns what it is told."""
-
-    def __init__(self, outputs: Any) -> None:
-        super().__init__()
-        self.outputs = outputs
-
-    def forward(self, x: torch.Tensor) -> Any:
-        return self.outputs
 
 
 @pytest.mark.parametrize("lead", [(), (3,), (2, 3)])
@@ -42,7 +30,7 @@ def test_site_and_plate() -> None:
 
 def test_low_precision_outputs_are_taken_in_the_precision_of_the_data() -> None:
     outputs = (torch.zeros(4, 2, dtype=torch.bfloat16), torch.ones(4, 2, dtype=torch.bfloat16))
-    posterior = rv.guides.AmortizedNormal(Outputs(outputs)).encode(torch.zeros(4, 5))
+    posterior = rv.guides.AmortizedNormal(Returns(outputs)).encode(torch.zeros(4, 5))
     assert posterior.rsample().dtype == torch.float32
     assert posterior.stddev.dtype == torch.float32
 
@@ -60,12 +48,12 @@ def test_low_precision_outputs_are_taken_in_the_precision_of_the_data() -> None:
 )
 def test_wrong_encoder_outputs(outputs: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        rv.guides.AmortizedNormal(Outputs(outputs))(torch.zeros(4, 5))
+        rv.guides.AmortizedNormal(Returns(outputs))(torch.zeros(4, 5))
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan")])
 def test_an_encoder_s_scale_must_be_positive(scale: float) -> None:
-    guide = rv.guides.AmortizedNormal(Outputs((torch.zeros(4, 2), torch.full((4, 2), scale))))
+    guide = rv.guides.AmortizedNormal(Returns((torch.zeros(4, 2), torch.full((4, 2), scale))))
     with pytest.raises(
         ValueError, match=r"Site 'z': expected .* shape \(4, 2\) .* x of shape \(4, 5\), actual: .*softplus"
     ):
@@ -81,6 +69,6 @@ def test_rows_that_are_not_finite() -> None:
 
 
 def test_validation_is_the_user_s_to_switch_off() -> None:
-    guide = rv.guides.AmortizedNormal(Outputs((torch.zeros(4, 2), torch.full((4, 2), -1.0))))
+    guide = rv.guides.AmortizedNormal(Returns((torch.zeros(4, 2), torch.full((4, 2), -1.0))))
     with pyro.validation_enabled(False):
         assert guide(torch.zeros(4, 5)).shape == (4, 2)

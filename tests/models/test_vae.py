@@ -4,26 +4,15 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from reference import KINDS, make_likelihood, make_pair
+from reference import KINDS, Returns, make_likelihood, make_pair
 from torch import nn
 
 import pyro_ricvae as rv
 from pyro_ricvae.inference import RecyclingELBO
 
 
-class Outputs(nn.Module):
-    """A decoder that returns what it is told."""
-
-    def __init__(self, outputs: Any) -> None:
-        super().__init__()
-        self.outputs = outputs
-
-    def forward(self, z: torch.Tensor) -> Any:
-        return self.outputs
-
-
 def vae(outputs: Any, kind: str) -> Any:
-    return rv.models.VAE(Outputs(outputs), make_likelihood(kind), rv.priors.StandardNormal(2))
+    return rv.models.VAE(Returns(outputs), make_likelihood(kind), rv.priors.StandardNormal(2))
 
 
 def test_children_have_the_names_that_pyro_users_expect() -> None:
@@ -139,19 +128,6 @@ def test_a_likelihood_without_the_contract() -> None:
         rv.models.VAE(nn.Identity(), nn.Identity(), rv.priors.StandardNormal(2))
     with pytest.raises(ValueError, match=r"Expected likelihood to be a torch.nn.Module"):
         rv.models.VAE(nn.Identity(), rv.likelihoods.FixedNormal, rv.priors.StandardNormal(2))
-
-
-class Returns(nn.Module):
-    """A likelihood or prior that returns what it is told."""
-
-    n_outputs = 1
-
-    def __init__(self, value: Any) -> None:
-        super().__init__()
-        self.value = value
-
-    def forward(self, *_: Any) -> Any:
-        return self.value
 
 
 @pytest.mark.parametrize("value", [dist.Normal(torch.zeros(4, 5), 1.0), torch.zeros(4, 5)])
