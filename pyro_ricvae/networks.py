@@ -7,7 +7,8 @@ Any `torch.nn.Module` with the same signature will do; these carry what makes th
 - an *affine path* runs beside the deep one, ``loc_z = A x + g(x)`` and ``loc_x = B z + f(z)``, so that training starts
   near a robust PCA, which the affine iC-VAE is (Proposition 1 of the paper), and the deep part corrects it. Without the
   centre and the affine path most latent units collapse;
-- scales are *bounded*: before training, recycled rows are far from the data, and an exponential of them overflows.
+- scales are *bounded*, and inputs may be: before training, recycled rows are far from the data, and an exponential of
+  them overflows; so are cells with gross errors.
 """
 
 import itertools
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pyro_ricvae._validation import features_vector, positive_int, positive_ints
+from pyro_ricvae._validation import features_vector, positive_finite, positive_int, positive_ints
 
 #: Bounds of a network's log-scale: scales lie between exp(-8) = 0.0003 and exp(2) = 7.4.
 LOG_SCALE_BOUNDS = (-8.0, 2.0)
@@ -44,16 +45,22 @@ class MLPEncoder(nn.Module):
         Whether the location has the affine path A beside the deep one. Means nothing where `hidden` is empty.
     center : array-like of shape (d,), optional
         What is subtracted from the input, in data units. None subtracts nothing.
+    bound : float, optional
+        The distance from the centre beyond which an input is taken to lie at it, in data units: a cell that is off by a
+        factor of a thousand then moves the latents no more than one that is far out. None bounds nothing.
 
     Attributes
     ----------
     center : Tensor, shape (d,)
         A buffer.
+    bound : float or None
+        As given.
 
     Raises
     ------
     ValueError
-        If a size is not a whole number >= 1, or `center` does not hold d finite values.
+        If a size is not a whole number >= 1, `center` does not hold d finite values, or `bound` is not positive and
+        finite.
 
     Examples
     --------
@@ -74,11 +81,13 @@ class MLPEncoder(nn.Module):
         *,
         affine_path: bool = True,
         center: object = None,
+        bound: float | None = None,
     ) -> None:
         super().__init__()
         n_features = positive_int("n_features", n_features)
         n_latent = positive_int("n_latent", n_latent)
         self.register_buffer("center", _center(center, n_features))
+        self.bound = None if bound is None else positive_finite("bound", bound).item()
         self.deep, width = _hidden_layers(n_features, hidden)
         self.loc = nn.Linear(width, n_latent)
         self.log_scale = nn.Linear(width, n_latent)
@@ -104,6 +113,8 @@ class MLPEncoder(nn.Module):
         """
         _check_input("features", x, self.center.shape[0], self.center.dtype)
         centered = x - self.center
+        if self.bound is not None:
+            centered = centered.clamp(-self.bound, self.bound)
         features = self.deep(centered)
         loc = self.loc(features)
         if self.affine is not None:

@@ -1,5 +1,27 @@
-"""Variational inference with recycled data."""
+"""Objectives, the recipe and the training loop."""
 
+from pyro_ricvae.inference.automatic import (
+    automatic_epochs,
+    automatic_floor,
+    automatic_hidden,
+    automatic_n_latent,
+)
+from pyro_ricvae.inference.recipe import Recipe
 from pyro_ricvae.inference.recycling_elbo import RecyclingELBO
+from pyro_ricvae.inference.row_loss import row_loss_terms
+from pyro_ricvae.inference.trainer import Trainer, TrainingError, TrainingWarning
+from pyro_ricvae.inference.watch import measure
 
-__all__ = ["RecyclingELBO"]
+__all__ = [
+    "Recipe",
+    "RecyclingELBO",
+    "Trainer",
+    "TrainingError",
+    "TrainingWarning",
+    "automatic_epochs",
+    "automatic_floor",
+    "automatic_hidden",
+    "automatic_n_latent",
+    "measure",
+    "row_loss_terms",
+]

@@ -1,0 +1,67 @@
+"""Settings by size and kind of data: what "auto" stands for."""
+
+import math
+
+from torch import Tensor
+
+# Chosen on faces, digits, MNIST and a table with dirt of known truth; see docs/results/floor.md.
+_FLOOR_SHARE = 0.6  # of the typical distance of a value from its feature's centre
+_IMAGE_FLOOR = 0.15  # of the range of images
+_ROUNDING = 1e-5  # distances below this share of the median one are rounding
+_MAX_VALUES = 1_000_000
+
+
+def automatic_n_latent(n_rows: int, n_features: int) -> int:
+    """Return the number of latent units: 10 at 2,000 rows, then as their cube root; at most a quarter of the features.
+
+    Between 1 and 64, and below the number of features: 10 for 2,000 small images, 31 for 60,000, 7 for a table of 600
+    rows and 30 columns.
+    """
+    wanted: int = min(round(10 * (n_rows / 2000) ** (1 / 3)), -(-n_features // 4), 64)
+    return max(1, wanted)
+
+
+def automatic_hidden(n_features: int) -> tuple[int, ...]:
+    """Return the sizes of the encoder's hidden layers, mirrored in the decoder: the paper's for images of its size."""
+    if n_features <= 48:
+        return (128, 64)
+    return (256, 128, 64) if n_features <= 256 else (1000, 500, 250)
+
+
+def automatic_epochs(n_rows: int, batch_size: int) -> int:
+    """Return the total of epochs: as many as make 5,000 steps, from 9 to 1,000."""
+    return min(1000, max(9, round(5000 / math.ceil(n_rows / batch_size))))
+
+
+def automatic_floor(x: Tensor, center: Tensor, step: float, *, images: bool) -> tuple[float, float]:
+    """Return where the floor starts and ends for the rows `x`.
+
+    It starts at 0.6 of the typical distance of a value from its feature's centre, the median over all cells that are
+    not *at* the centre: in strokes on black most cells are, and the rest must set the floor. A median is not moved by
+    the dirt, and this start lies well below structured dirt, which a larger one would let the latents learn.
+
+    It ends there too, but for images at no more than 0.15 of their range: where pixels all over an image are replaced
+    by noise, that is what the typical distance measures. Neither end is below the quantisation step.
+
+    Parameters
+    ----------
+    x : Tensor, shape (n, d)
+        Rows, in standardised units. Of more than a million cells, evenly spaced rows are looked at.
+    center : Tensor, shape (d,)
+        The per-feature median.
+    step : float
+        The quantisation step, in standardised units; 0 for continuous values.
+    images : bool
+        Whether the rows are images, standardised by their range.
+
+    Returns
+    -------
+    start, end : float
+        In standardised units, positive.
+    """
+    rows = x[:: max(1, x.numel() // _MAX_VALUES)]
+    distances = (rows - center).abs()
+    away = distances[distances > 0]
+    typical = away[away > max(step / 2, _ROUNDING * float(away.median()))].median()
+    start = max(step, _FLOOR_SHARE * float(typical))
+    return start, max(step, min(start, _IMAGE_FLOOR)) if images else start

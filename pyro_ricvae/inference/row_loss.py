@@ -1,0 +1,39 @@
+"""A row's own loss, the quantity that scores rows and that the watch on a run looks at."""
+
+from typing import Any
+
+from torch import Tensor
+from torch.distributions import kl_divergence
+
+
+def row_loss_terms(model: Any, guide: Any, x: Tensor, encoded: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    r"""Return the two terms of the rows' loss at the posterior mean.
+
+    .. math:: -\log p(x_i \mid z = \mu_z(\tilde x_i), i), \qquad \mathrm{KL}[q(z \mid \tilde x_i) \,\|\, p(z)]
+
+    Parameters
+    ----------
+    model, guide
+        A pair as in `models` and `guides`: ``prior`` and ``decode``, ``encode``.
+    x : Tensor, shape (..., n, d)
+        The rows, in the model's units.
+    encoded : Tensor, shape (..., n, d), optional
+        The rows that the guide sees, where they are not `x` itself but what earlier passes made of it.
+
+    Returns
+    -------
+    reconstruction : Tensor, shape (..., n)
+        In nats; a profile likelihood's is comparable with its own kind alone.
+    kl : Tensor, shape (..., n) or (..., n, n_latent)
+        In nats: one a latent unit where posterior and prior are independent over the units, else of the row; at the
+        posterior mean, log q - log p, where there is no closed form.
+    """
+    posterior = guide.encode(x if encoded is None else encoded)
+    prior = model.prior()
+    z = posterior.mean
+    reconstruction: Tensor = -model.decode(z, x).log_prob(x)
+    try:
+        kl: Tensor = kl_divergence(posterior.base_dist, prior.base_dist)
+    except (AttributeError, NotImplementedError):
+        kl = posterior.log_prob(z) - prior.log_prob(z)
+    return reconstruction, kl
