@@ -7,7 +7,7 @@ The functions take a pair as in `models` and `guides`: a model with ``prior`` an
 Random numbers come from torch's global generator; which row gets which of them depends on ``batch_size``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -65,12 +65,7 @@ def reconstruct(
     torch.Size([8, 5])
     """
     passes = positive_int("passes", passes)
-    with _evaluation(model, guide):
-        chunks = [
-            _recycle(model, guide, chunk.to(_device(guide)), passes, sample).to(x.device)
-            for chunk in _row_chunks(x, batch_size)
-        ]
-    return torch.cat(chunks, dim=-2)
+    return in_chunks((model, guide), x, batch_size, lambda chunk: recycle(model, guide, chunk, passes, sample))
 
 
 def generate(
@@ -110,7 +105,7 @@ def generate(
         prior = model.prior()
         for start in range(0, n, batch_size):
             rows = model.decode(prior.sample((min(batch_size, n - start),)))
-            chunks.append(_recycle(model, guide, _values(rows, sample), passes - 1, sample).cpu())
+            chunks.append(recycle(model, guide, _values(rows, sample), passes - 1, sample).cpu())
     return torch.cat(chunks)
 
 
@@ -140,16 +135,44 @@ def draw_posterior(guide: AmortizedNormal, x: Tensor, num_draws: int, *, batch_s
         floating-point type.
     """
     num_draws = positive_int("num_draws", num_draws)
-    with _evaluation(guide):
-        chunks = [
-            guide.encode(chunk.to(_device(guide))).sample((num_draws,)).to(x.device)
-            for chunk in _row_chunks(x, batch_size)
-        ]
-    return torch.cat(chunks, dim=-2)
+    return in_chunks((guide,), x, batch_size, lambda chunk: guide.encode(chunk).sample((num_draws,)))
 
 
-def _recycle(model: VAE, guide: AmortizedNormal, x: Tensor, passes: int, sample: bool) -> Tensor:
-    """Return x after `passes` passes, by sampling or by means."""
+def in_chunks(
+    modules: tuple[nn.Module, ...], x: Tensor, batch_size: int, function: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Return `function` of the rows, computed in chunks of them on the modules' device, in evaluation mode.
+
+    Parameters
+    ----------
+    modules : tuple of torch.nn.Module
+        What `function` uses; the last one's device is where it runs.
+    x : Tensor, shape (..., n, d)
+        The rows, on any device.
+    batch_size : int
+        The number of rows in a chunk.
+    function : callable
+        From rows (..., B, d) to a tensor (..., B, k).
+
+    Returns
+    -------
+    Tensor, shape (..., n, k)
+        On the device of `x`.
+
+    Raises
+    ------
+    ValueError
+        If `batch_size` is not a whole number >= 1, or `x` has not the shape (..., n, d), is not of a floating-point
+        type, or holds values that are not finite.
+    """
+    chunks = _row_chunks(x, batch_size)
+    with _evaluation(*modules):
+        device = _device(modules[-1])
+        return torch.cat([function(chunk.to(device)).to(x.device) for chunk in chunks], dim=-2)
+
+
+def recycle(model: VAE, guide: AmortizedNormal, x: Tensor, passes: int, sample: bool = False) -> Tensor:
+    """Return the rows `x`, of shape (..., B, d), after `passes` passes (0 returns them), by sampling or by means."""
     for _ in range(passes):
         posterior = guide.encode(x)
         x = _values(model.decode(_values(posterior, sample), x), sample)
