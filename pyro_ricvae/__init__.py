@@ -1,14 +1,55 @@
-"""Robust deep generative modelling in Pyro: the recurrent iConditional VAE (RiC-VAE).
+"""Robust deep generative modelling in Pyro: the recurrent iConditional variational autoencoder (RiC-VAE).
 
-Ordinary Pyro parts, to be combined: a decoder and an encoder (`networks`), a likelihood (`likelihoods`) and a prior
-(`priors`) make a model (`models`) and its guide (`guides`); `inference` trains them on dirty data by recycling each
-output as a new input; `predictive` cleans, generates and draws with the result.
-
-The mathematics is in ``docs/mathematics.md``, with a table from symbols to names.
+Pyro objects are in `models`, `guides`, `likelihoods`, `priors` and `inference`; the estimator is `RiCVAE`. Each is
+imported when it is first asked for, so that the command line need not wait for what it does not use.
 """
 
-from pyro_ricvae import guides, inference, likelihoods, models, networks, predictive, priors
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyro_ricvae import (
+        baselines,
+        data,
+        diagnostics,
+        guides,
+        inference,
+        likelihoods,
+        models,
+        networks,
+        predictive,
+        priors,
+    )
+    from pyro_ricvae.estimator import RiCVAE
+    from pyro_ricvae.persistence import load
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["guides", "inference", "likelihoods", "models", "networks", "predictive", "priors"]
+__all__ = [
+    "RiCVAE",
+    "baselines",
+    "data",
+    "diagnostics",
+    "guides",
+    "inference",
+    "likelihoods",
+    "load",
+    "models",
+    "networks",
+    "predictive",
+    "priors",
+]
+
+_HOMES = {"RiCVAE": "pyro_ricvae.estimator", "load": "pyro_ricvae.persistence"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name in __all__:
+        return import_module(f"pyro_ricvae.{name}")
+    raise AttributeError(f"module 'pyro_ricvae' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
