@@ -1,0 +1,112 @@
+"""Run methods on scenarios over seeds; each run is kept as a JSON file, and made only once.
+
+python -m pyro_ricvae.experiments faces-discs faces-bars --methods RPCA,RiC-VAE --seeds 0,1,2 --out runs
+python -m pyro_ricvae.experiments digits-block --methods RiC-VAE --floor 0.2 --out runs
+"""
+
+import json
+import platform
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+
+from pyro_ricvae import __version__
+from pyro_ricvae.cli import FLOOR
+from pyro_ricvae.experiments.methods import Outcome, best_l2_vae, ic_vae, ric_vae, robust_pca
+from pyro_ricvae.experiments.scenarios import SCENARIOS, Scenario, make_scenario
+from pyro_ricvae.report.pictures import image_grid, is_drawable
+
+METHODS = {
+    "RPCA": lambda scenario, seed, **_: robust_pca(scenario),
+    "l2-VAE": lambda scenario, seed, **_: best_l2_vae(scenario, seed),
+    "iC-VAE": ic_vae,
+    "RiC-VAE": ric_vae,
+}
+
+_PASSES = (1, 5, 20)
+_N_SAMPLES = 1000
+_FADED = 0.1  # a sample is faded below this share of the data's mean intensity
+
+
+@click.command()
+@click.argument("scenarios", nargs=-1, required=True, type=click.Choice(SCENARIOS))
+@click.option("--methods", default=",".join(METHODS), show_default=True)
+@click.option("--seeds", default="0", show_default=True, help="As in 0,1,2.")
+@click.option("--floor", default="auto", show_default=True, type=FLOOR, help="Of the iC- and RiC-VAE.")
+@click.option("--epochs", type=int, help="Of the RiC-VAE; by default those of 'auto'.")
+@click.option("--threads", type=int, default=1, show_default=True)
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False))
+def main(
+    scenarios: tuple[str, ...], methods: str, seeds: str, floor: Any, epochs: int | None, threads: int, out: Path
+) -> None:
+    """Run methods on scenarios over seeds; each run is kept as a JSON file in OUT, and made only once."""
+    torch.set_num_threads(threads)
+    out.mkdir(parents=True, exist_ok=True)
+    arguments = {"floor": floor} | ({} if epochs is None else {"epochs": epochs})
+    table = defaultdict(list)
+    for name in scenarios:
+        for method in methods.split(","):
+            for seed in map(int, seeds.split(",")):
+                run = _run(name, method, seed, arguments if method in ("iC-VAE", "RiC-VAE") else {}, out)
+                table[name, method].append(run["figures"])
+    for (name, method), figures in table.items():
+        means = {key: f"{np.mean([each[key] for each in figures]):.6g}" for key in figures[0]}
+        click.echo(f"{name:24} {method:8} {means}")
+
+
+def _run(name: str, method: str, seed: int, arguments: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Return what a run gave, from its file where there is one."""
+    settings = "".join(f"-{key}-{value}" for key, value in arguments.items() if value != "auto")
+    stem = f"{name}-{method}{settings}-{seed}".replace(" ", "").replace("(", "").replace(")", "").replace(",", "-")
+    file = out / f"{stem}.json"
+    if file.exists():
+        done: dict[str, Any] = json.loads(file.read_text())
+        return done
+    scenario = make_scenario(name, seed)
+    began = time.perf_counter()
+    outcome = METHODS[method](scenario, seed, **arguments)
+    run = {
+        "scenario": name,
+        "method": method,
+        "seed": seed,
+        "arguments": arguments,
+        "input": scenario.errors(scenario.dirty),
+        "figures": outcome.figures,
+        "seconds": round(time.perf_counter() - began, 1),
+        "threads": torch.get_num_threads(),
+        "versions": {"pyro_ricvae": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "details": outcome.details,
+    }
+    if is_drawable(scenario.dirty.shape[1:]) and method != "RPCA":
+        run["samples"] = _samples(scenario, outcome, out / f"{stem}.png")
+    file.write_text(json.dumps(run, indent=1) + "\n")
+    click.echo(f"{stem}: {run['figures']} in {run['seconds']:.0f} s", err=True)
+    return run
+
+
+def _samples(scenario: Scenario, outcome: Outcome, picture: Path) -> dict[str, dict[str, float]]:
+    """Draw what was cleaned and what was sampled, and return how many of the samples have faded after M passes."""
+    shown = np.flatnonzero(scenario.touched.reshape(len(scenario.touched), -1).any(axis=1))[:16]
+    shown = shown if len(shown) else np.arange(16)
+    rows = {"dirty": scenario.dirty[shown], "cleaned": outcome.cleaned[shown], "truth": scenario.clean[shown]}
+    faded = {}
+    intensity = float(scenario.clean.mean())
+    for passes in _PASSES:
+        samples = outcome.estimator.sample(_N_SAMPLES, passes)
+        means = samples.reshape(_N_SAMPLES, -1).mean(axis=1)
+        faded[f"M={passes}"] = {
+            "faded": float((means < _FADED * intensity).mean()),
+            "mean intensity over the data's": float(means.mean()) / intensity,
+        }
+        rows[f"samples, M={passes}"] = samples[:16]
+    image_grid(rows, picture, limits=(float(scenario.clean.min()), float(scenario.clean.max())))
+    return faded
+
+
+if __name__ == "__main__":
+    main()

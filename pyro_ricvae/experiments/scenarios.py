@@ -1,0 +1,151 @@
+"""Data sets with dirt of known truth, and what cleaning is worth on them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
+
+from pyro_ricvae.data import corruption, load_breast_cancer, load_digits, load_frey_faces, load_mnist
+from pyro_ricvae.data.scaling import Scaling
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A data set, the same with dirt on it, and where that is.
+
+    Parameters
+    ----------
+    name : str
+        The data set and the dirt.
+    clean, dirty : ndarray, shape (n, *event_shape)
+        In data units.
+    touched : ndarray of bool, shape (n, *event_shape)
+        The cells that were overwritten.
+    """
+
+    name: str
+    clean: Array
+    dirty: Array
+    touched: NDArray[np.bool_]
+
+    @property
+    def images(self) -> bool:
+        """Whether rows are images: these are dirty or clean as a whole, the cells of a table one by one."""
+        return self.dirty.ndim > 2
+
+    @property
+    def scaling(self) -> Scaling:
+        """The units of errors, common to all models: those that the dirty data are standardised to."""
+        return Scaling.fit(self.dirty.reshape(len(self.dirty), -1), "range" if self.images else "robust")
+
+    def standardise(self, x: Array) -> NDArray[np.float32]:
+        """Return rows of any shape as standardised rows of shape (n, d)."""
+        return self.scaling.standardise(x.reshape(len(x), -1))
+
+    def errors(self, cleaned: Array) -> dict[str, float]:
+        """Return the mean squared errors of cleaned data, in data units, against the clean truth.
+
+        Returns
+        -------
+        dict
+            "dirty" and "clean", in squared standardised units: of images, over all pixels of those that are dirty or
+            clean; of a table, over the cells that were touched or not. NaN where there are none.
+        """
+        error = np.square(self.standardise(cleaned) - self.standardise(self.clean), dtype=np.float64)
+        touched = self.touched.reshape(error.shape)
+        where = np.broadcast_to(touched.any(axis=1, keepdims=True), error.shape) if self.images else touched
+        return {
+            name: float(error[mask].mean()) if mask.any() else float("nan")
+            for name, mask in (("dirty", where), ("clean", ~where))
+        }
+
+    def average_precision(self, row_scores: Array, cell_scores: Array) -> float:
+        """Return the average precision in finding the dirty images, or the touched cells of a table.
+
+        Parameters
+        ----------
+        row_scores : ndarray, shape (n,)
+            Higher is more normal.
+        cell_scores : ndarray, shape (n, d)
+            Higher is more outlying.
+        """
+        touched = self.touched.reshape(len(self.touched), -1)
+        if self.images:
+            dirty = np.asarray(touched.any(axis=1))
+            return float(average_precision_score(dirty, -row_scores)) if 0 < dirty.sum() < len(dirty) else float("nan")
+        return float(average_precision_score(touched.ravel(), cell_scores.reshape(touched.shape).ravel()))
+
+
+def _digits(dirt: Callable[..., tuple[Array, Array]], **options: Any) -> Callable[[int], tuple[Array, Array, Array]]:
+    def make(seed: int) -> tuple[Array, Array, Array]:
+        clean = load_digits()
+        return clean, *dirt(clean, share=0.4, random_state=seed, **options)
+
+    return make
+
+
+def blocks_and_lines(images: Array, *, share: float, random_state: int) -> tuple[Array, NDArray[np.bool_]]:
+    """Return images of which `share` are under a bright 3 x 3 block or a bright line, in equal parts, and the mask."""
+    rng = np.random.default_rng(random_state)
+    half = rng.permutation(len(images))[: len(images) // 2]
+    dirty, touched = corruption.lines(images, share=share, random_state=rng)
+    dirty[half], touched[half] = corruption.blocks(images[half], share=share, random_state=rng)
+    return dirty, touched
+
+
+def _faces(dirt: str) -> Callable[[int], tuple[Array, Array, Array]]:
+    def make(seed: int) -> tuple[Array, Array, Array]:
+        clean = load_frey_faces()
+        if dirt == "discs":  # dark, of radius 2 to 7 pixels, on 60% of the images
+            return clean, *corruption.discs(clean, share=0.6, random_state=seed)
+        if dirt == "bars":  # bright, of random place, angle and width, on half of them
+            return clean, *corruption.lines(clean, share=0.5, width=(2, 6), random_state=seed)
+        return clean, clean.copy(), np.zeros(clean.shape, dtype=bool)
+
+    return make
+
+
+def _mnist(noisy: bool) -> Callable[[int], tuple[Array, Array, Array]]:
+    def make(seed: int) -> tuple[Array, Array, Array]:
+        clean = load_mnist()
+        if not noisy:
+            return clean, clean, np.zeros(clean.shape, dtype=bool)
+        return clean, *corruption.salt_and_pepper(clean, cell_share=0.4, random_state=seed)
+
+    return make
+
+
+def _table(share: float) -> Callable[[int], tuple[Array, Array, Array]]:
+    def make(seed: int) -> tuple[Array, Array, Array]:
+        clean = load_breast_cancer().to_numpy()
+        return clean, *corruption.gross_errors(clean, share=share, random_state=seed)
+
+    return make
+
+
+_MAKERS: dict[str, Callable[[int], tuple[Array, Array, Array]]] = {
+    "digits-demo": _digits(blocks_and_lines),
+    "digits-block": _digits(corruption.blocks),
+    "digits-line": _digits(corruption.lines),
+    "digits-salt-and-pepper": _digits(corruption.salt_and_pepper, cell_share=0.25),
+    "faces-discs": _faces("discs"),
+    "faces-bars": _faces("bars"),
+    "faces-clean": _faces("clean"),
+    "mnist-clean": _mnist(noisy=False),
+    "mnist-noise": _mnist(noisy=True),
+    "table-10": _table(0.1),
+    "table-40": _table(0.4),
+}
+
+#: The names that `make_scenario` takes.
+SCENARIOS = tuple(_MAKERS)
+
+
+def make_scenario(name: str, seed: int) -> Scenario:
+    """Return a scenario by its name, one of `SCENARIOS`, its dirt drawn with `seed`."""
+    return Scenario(name, *_MAKERS[name](seed))
