@@ -8,6 +8,7 @@
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 OUT ?= demo-output
+SEED ?= 0
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -26,8 +27,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev]'
 	@touch $@
 
-demo: $(INSTALLED) ## an l2-VAE and an iC-VAE on dirty digits; a table and a picture in $(OUT)
-	$(BIN)/python examples/svi.py --out $(OUT)
+demo: $(INSTALLED) ## robust PCA, l2-VAE, iC-VAE and RiC-VAE on two dirty data sets; table, pictures, models in $(OUT)
+	$(BIN)/ricvae demo --out $(OUT) --seed $(SEED) --overwrite
 
 test: $(INSTALLED) ## the tests and the docstring examples
 	$(BIN)/python -m pytest -q

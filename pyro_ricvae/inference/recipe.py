@@ -26,7 +26,7 @@ class Recipe:
         likelihood sees the values as they are. None does not bound them.
     batch_size : int, default=100
         Rows in a step; no more than there are.
-    learning_rate : float, default=2e-3
+    learning_rate : float, default=3e-3
         Of Adam, in the phase of single passes.
     recycling_rate : float, default=0.5
         The share of `learning_rate` at which the phase of recycling starts: its model is trained already.
@@ -66,7 +66,7 @@ class Recipe:
     affine_path: bool = True
     clip: float | None = 8.0
     batch_size: int = 100
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     recycling_rate: float = 0.5
     warmup_steps: int = 200
     cosine: bool = True
