@@ -92,9 +92,10 @@ def _digits(dirt: Callable[..., tuple[Array, Array]], **options: Any) -> Callabl
 def blocks_and_lines(images: Array, *, share: float, random_state: int) -> tuple[Array, NDArray[np.bool_]]:
     """Return images of which `share` are under a bright 3 x 3 block or a bright line, in equal parts, and the mask."""
     rng = np.random.default_rng(random_state)
-    half = rng.permutation(len(images))[: len(images) // 2]
-    dirty, touched = corruption.lines(images, share=share, random_state=rng)
-    dirty[half], touched[half] = corruption.blocks(images[half], share=share, random_state=rng)
+    dirty, touched = images.copy(), np.zeros(images.shape, dtype=bool)
+    halves = np.array_split(rng.permutation(len(images)), 2)
+    for rows, dirt in zip(halves, (corruption.blocks, corruption.lines), strict=True):
+        dirty[rows], touched[rows] = dirt(images[rows], share=share, random_state=rng)
     return dirty, touched
 
 
