@@ -6,10 +6,13 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
+from pyro_ricvae._param_store import own_parameters
 from pyro_ricvae._validation import positive_finite, positive_int, positive_ints
 from pyro_ricvae.data.containers import Rows, as_rows, check_for_training
 from pyro_ricvae.data.scaling import Kind, Scaling, quantisation_step
@@ -22,6 +25,9 @@ from pyro_ricvae.priors import StandardNormal
 
 LIKELIHOODS = ("index_conditioned", "fixed_normal", "learned_normal")
 PRIORS = ("standard_normal",)
+
+# In standardised units: a cell that lies farther out is taken to lie there. Squares of squares of it fit in float32.
+_FARTHEST = 1e9
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,14 @@ class Settings:
             "floor_end": end,
             "device": str(self.device),
         }
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any], device: torch.device) -> "Settings":
+        """Return the settings that `to_json` gave, on another device."""
+        floor = None if plain["floor_start"] is None else (plain["floor_start"], plain["floor_end"])
+        recipe, hidden = Recipe(**plain["recipe"]), tuple(plain["hidden"])
+        other = {name: value for name, value in plain.items() if name not in ("floor_start", "floor_end")}
+        return cls(**(other | {"floor": floor, "recipe": recipe, "hidden": hidden, "device": device}))
 
 
 @dataclass(frozen=True)
@@ -101,14 +115,17 @@ def choose_settings(arguments: Any, rows: Rows) -> tuple[Settings, Scaling, Tens
     """
     recipe = _recipe(arguments.recipe)
     n_rows, n_features = rows.values.shape
-    images = len(rows.event_shape) > 1 or rows.values.dtype.itemsize == 1
+    images = len(rows.event_shape) > 1 or rows.values.dtype == np.uint8
     n_latent, hidden, epochs = arguments.n_latent, arguments.hidden, arguments.epochs
     likelihood = _name_of("likelihood", arguments.likelihood, LIKELIHOODS)
     prior = _name_of("prior", arguments.prior, PRIORS)
-    if n_latent == "auto":
-        own = arguments.prior().event_shape if isinstance(arguments.prior, nn.Module) else ()
-        n_latent = own[-1] if own else automatic_n_latent(n_rows, n_features)
-    if isinstance(hidden, str) and hidden == "auto":
+    if isinstance(arguments.prior, nn.Module):
+        n_latent = _n_latent_of(arguments.prior, n_latent)
+    elif n_latent == "auto":
+        n_latent = automatic_n_latent(n_rows, n_features)
+    if isinstance(hidden, str):
+        if hidden != "auto":
+            raise ValueError(f"Expected hidden to be 'auto' or a sequence such as (256, 128), actual {hidden!r}.")
         hidden = automatic_hidden(n_features)
     if isinstance(epochs, str) and epochs == "auto":
         epochs = automatic_epochs(n_rows, recipe.batch_size)
@@ -122,18 +139,34 @@ def choose_settings(arguments: Any, rows: Rows) -> tuple[Settings, Scaling, Tens
     device = device_named(arguments.device)
 
     kind = arguments.scaling
-    scaling = Scaling.fit(rows.values, ("range" if images else "robust") if kind == "auto" else kind)
+    scaling = _scaling(("range" if images else "robust") if kind == "auto" else kind, rows.values)
+    x = standardised(scaling, rows.values)
     step = quantisation_step(rows.values, scaling)
-    x = torch.as_tensor(scaling.standardise(rows.values))
-    if not x.isfinite().all():
-        raise ValueError(
-            f"Expected standardised values within float32, actual ones beyond it: the data reach from "
-            f"{rows.values.min():g} to {rows.values.max():g}. Use scaling='robust', or leave those rows out."
-        )
     if floor == "auto":
         floor = automatic_floor(x, x.median(0).values, step, images=scaling.kind == "range")
+    if floor is not None and likelihood == "fixed_normal":
+        floor = (floor[1], floor[1])  # one scale, which does not move
     settings = Settings(n_latent, hidden, *passes, epochs, likelihood, prior, floor, scaling.kind, step, device, recipe)
     return settings, scaling, x
+
+
+def _scaling(kind: Any, values: NDArray[Any]) -> Scaling:
+    with np.errstate(over="ignore"):
+        scaling = Scaling.fit(values, kind)
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite(scaling.scale).all() or (kind == "none" and max(-low, high) > _FARTHEST):
+        raise ValueError(
+            f"Expected data that scaling={kind!r} brings near 1, actual ones from {low:g} to {high:g}, too far for "
+            "their squares: leave out such rows, or use another scaling."
+        )
+    return scaling
+
+
+def standardised(scaling: Scaling, values: NDArray[Any]) -> Tensor:
+    """Return the rows `values`, of shape (n, d), in standardised units, no cell farther out than squares allow."""
+    with np.errstate(over="ignore"):
+        x = torch.as_tensor(scaling.standardise(values))
+    return x.clamp_(-_FARTHEST, _FARTHEST)
 
 
 def build_pair(settings: Settings, arguments: Any, center: Tensor) -> tuple[VAE, AmortizedNormal]:
@@ -145,7 +178,7 @@ def build_pair(settings: Settings, arguments: Any, center: Tensor) -> tuple[VAE,
     shared: dict[str, Any] = {"affine_path": recipe.affine_path, "center": center if recipe.center else None}
     bound = None if recipe.clip is None else (1.0 if settings.scaling == "range" else recipe.clip)
     encoder = MLPEncoder(n_features, settings.n_latent, settings.hidden, bound=bound, **shared)
-    n_outputs: Any = likelihood.n_outputs
+    n_outputs: Any = getattr(likelihood, "n_outputs", 1)  # where it is missing, the VAE says so
     decoder = MLPDecoder(settings.n_latent, n_features, settings.hidden[::-1], n_outputs=n_outputs, **shared)
     return VAE(decoder, likelihood, prior), AmortizedNormal(encoder)
 
@@ -169,6 +202,23 @@ def _name_of(what: str, value: Any, names: tuple[str, ...]) -> str:
     return str(value)
 
 
+def _n_latent_of(prior: nn.Module, n_latent: Any) -> Any:
+    """Return the number of latents that a prior given as an object has, which `n_latent` may repeat."""
+    with own_parameters():
+        try:
+            shape = prior().event_shape
+        except (AttributeError, TypeError) as error:
+            raise ValueError(
+                f"Expected prior to be a torch.nn.Module whose forward() returns a distribution, actual {prior!r}."
+            ) from error
+    if len(shape) != 1 or n_latent not in ("auto", shape[0]):
+        raise ValueError(
+            f"Expected a prior of event shape (n_latent,), actual {tuple(shape)} and n_latent={n_latent!r}: end it "
+            "with .to_event(1), and leave n_latent='auto'."
+        )
+    return shape[0]
+
+
 def _floor_argument(floor: Any, likelihood: str | nn.Module) -> Any:
     """Return the ends of the floor, None where the likelihood has none or keeps its own, or "auto"."""
     has_floor = likelihood in ("index_conditioned", "fixed_normal") or hasattr(likelihood, "floor")
@@ -179,7 +229,9 @@ def _floor_argument(floor: Any, likelihood: str | nn.Module) -> Any:
     ends = tuple(floor) if isinstance(floor, tuple | list) else (floor, floor)
     if len(ends) != 2:
         raise ValueError(f"Expected floor to be 'auto', a number, or (start, end), actual {floor!r}.")
-    return tuple(positive_finite("floor", end).item() for end in ends)
+    for end in ends:
+        positive_finite("floor", end)
+    return tuple(float(end) for end in ends)  # as given: positive_finite rounds to float32
 
 
 def _recipe(recipe: Any) -> Recipe:
@@ -196,8 +248,8 @@ def device_named(device: Any) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
-        torch.empty(1, device=found)
-    except (RuntimeError, AssertionError) as error:  # torch raises either, by device
+        torch.zeros(1, device=found).item()  # the device "meta" has no values
+    except (RuntimeError, AssertionError, TypeError) as error:  # torch raises any of these, by device
         raise ValueError(
             f"Expected a device of this machine, actual {device!r} ({str(error).splitlines()[0]}): use 'cpu' or 'auto'."
         ) from error
@@ -206,7 +258,15 @@ def device_named(device: Any) -> torch.device:
 
 @contextmanager
 def random_numbers(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's generators for the time of the block, and leave them as they were."""
+    """Seed the generators of the CPU and the device for the time of the block.
+
+    Those of the CPU and of a CUDA device are left as they were; torch offers no such thing for the others.
+    """
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed those of all other devices too
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        elif device.type != "cpu":
+            torch.get_device_module(device).manual_seed(seed)
         yield

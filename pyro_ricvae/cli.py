@@ -78,8 +78,7 @@ def _sizes(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
 
 
-#: The type of an option for a floor: "auto", one number, or two.
-FLOOR = _auto_or("a number, START,END", _floor)
+_FLOOR = _auto_or("a number, START,END", _floor)
 
 _WHOLE = _auto_or("a whole number", int)
 _KEY = click.option("--key", help="The array to take from an .npz archive that holds several.")
@@ -109,7 +108,7 @@ def main() -> None:
 )  # fmt: skip
 @click.option("--epochs", type=_WHOLE, metavar="N", default="auto", show_default=True, help="Epochs in all.")
 @click.option(
-    "--floor", type=FLOOR, metavar="F|START,END", default="auto", show_default=True,
+    "--floor", type=_FLOOR, metavar="F|START,END", default="auto", show_default=True,
     help="The resolution of the data, or START,END to move to it in training; in robust standard deviations of the "
     "columns for tables, in fractions of the range for images.",
 )  # fmt: skip

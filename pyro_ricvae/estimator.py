@@ -7,13 +7,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from pyro_ricvae import diagnostics, predictive
-from pyro_ricvae._settings import Task, prepare, random_numbers
+from pyro_ricvae._settings import Task, prepare, random_numbers, standardised
 from pyro_ricvae._validation import positive_int
 from pyro_ricvae.data.containers import Rows, as_rows
 from pyro_ricvae.data.scaling import Kind, Scaling
@@ -23,7 +23,7 @@ from pyro_ricvae.inference.progress import Progress
 from pyro_ricvae.models import VAE
 
 
-class RiCVAE(BaseEstimator):  # type: ignore[misc]
+class RiCVAE(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     r"""A recurrent iConditional variational autoencoder with the conventions of scikit-learn.
 
     Trained on dirty data, without labels, it gives back cleaned data, scores by row and by cell, and new clean samples.
@@ -54,7 +54,8 @@ class RiCVAE(BaseEstimator):  # type: ignore[misc]
         `inference.automatic_epochs`.
     scaling : {"auto", "range", "robust", "none"}, default="auto"
         How data are standardised: by their range (images), by the median and a robust standard deviation a column
-        (tables), or not. "auto" takes rows of more than one dimension, and 8-bit values, for images.
+        (tables), or not. "auto" takes rows of more than one dimension, and unsigned 8-bit values, for images. A cell
+        farther out than 1e9 standardised units is taken to lie there.
     recipe : inference.Recipe, optional
         The other parts of the training recipe, each with its reason. ``Recipe.plain()`` is the paper's procedure.
     device : str or torch.device, default="auto"
@@ -182,9 +183,9 @@ class RiCVAE(BaseEstimator):  # type: ignore[misc]
             Progress(n_rows, self.verbose) as trainer.on_log,
         ):
             trainer.fit(task.x)
-        return self.take_over(task, trainer.history, trainer.messages)
+        return self._take_over(task, trainer.history, trainer.messages)
 
-    def take_over(self, task: Task, history: list[dict[str, Any]], messages: list[str]) -> "RiCVAE":
+    def _take_over(self, task: Task, history: list[dict[str, Any]], messages: list[str]) -> "RiCVAE":
         """Take over a trained pair."""
         self.model_, self.guide_, self.scaling_ = task.model, task.guide, task.scaling
         self.settings_ = task.settings.to_json()
@@ -339,7 +340,7 @@ class RiCVAE(BaseEstimator):  # type: ignore[misc]
                 f"Expected the columns of fit, in their order, actual {wrong[1]!r} in the place of {wrong[0]!r}: give "
                 "X[est.feature_names_in_]."
             )
-        return rows, torch.as_tensor(self.scaling_.standardise(rows.values))
+        return rows, standardised(self.scaling_, rows.values)
 
     def _restored(self, rows: Tensor) -> NDArray[np.float64]:
         return self.scaling_.restore(rows.numpy()).reshape(len(rows), *self.event_shape_)

@@ -1,6 +1,7 @@
 """Fitted estimators on disk: safetensors and JSON, so that nothing is unpickled."""
 
 import json
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,6 @@ from torch import nn
 
 from pyro_ricvae._settings import Settings, build_pair, device_named
 from pyro_ricvae.data.scaling import Scaling
-from pyro_ricvae.inference import Recipe
 
 if TYPE_CHECKING:
     from pyro_ricvae.estimator import RiCVAE
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 #: The version of the format that is written; older ones can be read, newer ones cannot.
 FORMAT_VERSION = 1
 _TENSORS, _DESCRIPTION = "model.safetensors", "model.json"
+# What the description says of a fitted estimator beside its settings.
+_FITTED = ("random_state", "event_shape", "feature_names", "warnings", "history")
 
 
 def save(estimator: "RiCVAE", folder: str | Path) -> None:
@@ -37,13 +39,15 @@ def save(estimator: "RiCVAE", folder: str | Path) -> None:
     tensors |= {f"guide.{name}": value for name, value in estimator.guide_.state_dict().items()}
     tensors["scaling.center"] = torch.as_tensor(estimator.scaling_.center)
     tensors["scaling.scale"] = torch.as_tensor(estimator.scaling_.scale)
-    save_file({name: value.contiguous() for name, value in tensors.items()}, folder / _TENSORS)
-    names = getattr(estimator, "feature_names_in_", None)
+    # Copies, as safetensors refuses tensors that share memory, which tied parameters do.
+    copies = {name: value.clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
+    save_file(copies, folder / _TENSORS)
+    names, seed = getattr(estimator, "feature_names_in_", None), estimator.random_state
     description = {
         "format_version": FORMAT_VERSION,
         "pyro_ricvae": __version__,
-        "settings": estimator.settings_,
-        "random_state": estimator.random_state if isinstance(estimator.random_state, int) else None,
+        "settings": estimator.settings_ | {"test_passes": estimator.test_passes},  # it may have been set since
+        "random_state": int(seed) if isinstance(seed, Integral) else None,
         "event_shape": list(estimator.event_shape_),
         "feature_names": None if names is None else list(names),
         "warnings": estimator.warnings_,
@@ -66,7 +70,7 @@ def load(
     folder : str or Path
         Where it was saved.
     likelihood, prior : torch.nn.Module, optional
-        Where the estimator was given objects of your own: objects of the same kind, whose values are then filled in.
+        Where the estimator was given an object: one of the same class, which is copied, and its values then filled in.
         Code is not saved.
     device : str or torch.device, default="auto"
         Where to put the model. "auto" is CUDA where there is such a device, else the CPU.
@@ -86,29 +90,23 @@ def load(
     """
     from pyro_ricvae.estimator import RiCVAE
 
-    folder, device = Path(folder), device_named(device)
-    described, tensors = _read(folder)
-    settings = dict(described["settings"])
-    recipe = Recipe(**settings.pop("recipe"))
-    start, end = settings.pop("floor_start"), settings.pop("floor_end")
+    folder = Path(folder)
+    described, settings, scaling, tensors = _read(folder, device_named(device))
     estimator = RiCVAE(
-        settings["n_latent"],
-        hidden=tuple(settings["hidden"]),
-        train_passes=settings["train_passes"],
-        test_passes=settings["test_passes"],
-        likelihood=_part("likelihood", settings["likelihood"], likelihood),
-        prior=_part("prior", settings["prior"], prior),
-        floor="auto" if start is None else (start, end),
-        epochs=settings["epochs"],
-        scaling=settings["scaling"],
-        recipe=recipe,
-        device=device,
+        settings.n_latent,
+        hidden=settings.hidden,
+        train_passes=settings.train_passes,
+        test_passes=settings.test_passes,
+        likelihood=_part("likelihood", settings.likelihood, likelihood),
+        prior=_part("prior", settings.prior, prior),
+        floor=settings.floor or "auto",
+        epochs=settings.epochs,
+        scaling=settings.scaling,
+        recipe=settings.recipe,
+        device=settings.device,
         random_state=described["random_state"],
     )
-    settings |= {"hidden": tuple(settings["hidden"]), "device": device}
-    chosen = Settings(floor=None if start is None else (start, end), recipe=recipe, **settings)
-    center, scale = (tensors.pop(f"scaling.{name}").numpy().astype(np.float64) for name in ("center", "scale"))
-    model, guide = build_pair(chosen, estimator, torch.zeros(len(center)))
+    model, guide = build_pair(settings, estimator, torch.zeros(len(scaling.center)))
     for name, module in (("model", model), ("guide", guide)):
         state = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
         try:
@@ -117,17 +115,16 @@ def load(
             raise ValueError(
                 f"Expected in {folder} the tensors of the {name} that {_DESCRIPTION} describes, actual others: {error}"
             ) from error
-    estimator.model_, estimator.guide_ = model.to(device), guide.to(device)
-    estimator.scaling_ = Scaling(chosen.scaling, center, scale)
-    estimator.settings_ = chosen.to_json()
+    estimator.model_, estimator.guide_ = model.to(settings.device), guide.to(settings.device)
+    estimator.scaling_, estimator.settings_ = scaling, settings.to_json()
     estimator.history_, estimator.warnings_ = described["history"], described["warnings"]
-    estimator.event_shape_, estimator.n_features_in_ = tuple(described["event_shape"]), len(center)
+    estimator.event_shape_, estimator.n_features_in_ = tuple(described["event_shape"]), len(scaling.center)
     if described["feature_names"] is not None:
         estimator.feature_names_in_ = np.asarray(described["feature_names"], dtype=object)
     return estimator
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def _read(folder: Path, device: torch.device) -> tuple[dict[str, Any], Settings, Scaling, dict[str, torch.Tensor]]:
     missing = [name for name in (_DESCRIPTION, _TENSORS) if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(
@@ -136,26 +133,44 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         )
     try:
         described = json.loads((folder / _DESCRIPTION).read_text())
-        version = described["format_version"]
-        tensors = load_file(folder / _TENSORS)
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        newer = described["format_version"] > FORMAT_VERSION
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(folder, error) from error
+    if newer:
         raise ValueError(
-            f"Expected a saved model in {folder}, actual damaged files ({error}): save it again."
-        ) from error
-    if version > FORMAT_VERSION:
-        raise ValueError(
-            f"Expected a model of format {FORMAT_VERSION} or older, actual {version}, saved by pyro_ricvae "
-            f"{described.get('pyro_ricvae')}: install that version or a newer one."
+            f"Expected a model of format {FORMAT_VERSION} or older, actual {described['format_version']}, saved by "
+            f"pyro_ricvae {described.get('pyro_ricvae')}: install that version or a newer one."
         )
-    return described, tensors
+    try:
+        tensors = load_file(folder / _TENSORS)
+        settings = Settings.from_json(described["settings"], device)
+        center, scale = (tensors.pop(f"scaling.{name}").numpy().astype(np.float64) for name in ("center", "scale"))
+        described = {name: described[name] for name in _FITTED}
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise _damaged(folder, error) from error
+    return described, settings, Scaling(settings.scaling, center, scale), tensors
+
+
+def _damaged(folder: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"Expected a saved model in {folder}, actual damaged files ({type(error).__name__}: {error}): save it again."
+    )
 
 
 def _part(what: str, name: str, given: nn.Module | None) -> Any:
     """Return the likelihood or prior to build with: the saved name, or the user's object in its place."""
-    own = "." in name  # a class of the user's, not one of the names an estimator takes
-    if own and given is None:
+    if "." not in name:  # one of the names that an estimator takes, not a class
+        if given is not None:
+            raise ValueError(
+                f"Expected no {what}, as the model was saved with {name!r}, actual {given!r}: leave it out."
+            )
+        return name
+    if given is None:
         raise ValueError(
-            f"The model was saved with a {what} of your own, {name}, whose code is not saved: give "
-            f"load(folder, {what}=...) an object of that kind."
+            f"The model was saved with an object as {what}, of {name}, whose code is not saved: give "
+            f"load(folder, {what}=...) an object of that class."
         )
-    return given if own else name
+    # The module is not compared: classes move, and that of a script is __main__ only while the script runs.
+    if type(given).__name__ != name.rpartition(".")[2]:
+        raise ValueError(f"Expected as {what} an object of {name}, with which the model was saved, actual {given!r}.")
+    return given

@@ -131,3 +131,30 @@ def test_wrong_type(network: Any) -> None:
         ValueError, match=r"type torch.float32, actual torch.float64: .*x.to\(torch.float32\).*model.to"
     ):
         network(3, 3, (4,))(torch.zeros(7, 3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("hidden", [(), (4,)])
+def test_inputs_beyond_the_bound_are_taken_to_lie_at_it(hidden: tuple[int, ...]) -> None:
+    center = torch.tensor([10.0, -5.0, 0.0])
+    encoder, free = (MLPEncoder(3, 2, hidden, center=center, bound=bound) for bound in (2.0, None))
+    free.load_state_dict(encoder.state_dict())
+    assert (encoder.bound, free.bound) == (2.0, None)
+    inside = torch.tensor([[10.0, -5.0, 0.0], [11.9, -6.9, 0.1], [8.0, -3.0, -2.0]])
+    beyond = torch.tensor([[1e6, -5.0, 2.1], [-1e30, -1e3, 1e3]])
+    at = torch.tensor([[12.0, -5.0, 2.0], [8.0, -7.0, 2.0]])
+    for loc_or_scale in (0, 1):
+        assert torch.equal(encoder(inside)[loc_or_scale], free(inside)[loc_or_scale])
+        assert torch.equal(encoder(beyond)[loc_or_scale], free(at)[loc_or_scale])
+        assert not torch.allclose(free(beyond)[loc_or_scale], free(at)[loc_or_scale])
+
+
+def test_an_encoder_without_a_bound_is_not_bounded() -> None:
+    encoder = MLPEncoder(3, 2, ())
+    assert encoder.bound is None
+    assert encoder(torch.full((1, 3), 1e6))[0].abs().max() > 1e5
+
+
+@pytest.mark.parametrize("bound", [0, -1.0, float("nan"), float("inf"), "1", True])
+def test_wrong_bound(bound: Any) -> None:
+    with pytest.raises(ValueError, match=rf"Expected bound to be a positive and finite number .* actual {bound!r}"):
+        MLPEncoder(3, 2, (), bound=bound)

@@ -71,7 +71,8 @@ def as_rows(data: Any) -> Rows:
         values = _frame_values(data)
         wrap = _frame_like(data)
     else:
-        values = np.asarray(data)
+        # A masked cell is a missing one, whatever value is under the mask.
+        values = np.ma.filled(data.astype(np.float64), np.nan) if np.ma.is_masked(data) else np.asarray(data)
     _check(values, columns)
     dtype = np.dtype(np.result_type(values.dtype, np.float32))
     event_shape = tuple(values.shape[1:])
@@ -136,7 +137,8 @@ def _frame_values(frame: Any) -> NDArray[Any]:
                 f"{example!r}: drop it, or encode it as numbers."
             )
     if all(isinstance(dtype, np.dtype) for dtype in frame.dtypes):
-        return np.asarray(frame.to_numpy())
+        # pandas itself makes objects of bool beside numbers.
+        return np.asarray(frame.to_numpy(dtype=np.result_type(np.bool_, *frame.dtypes)))
     return np.asarray(frame.to_numpy(dtype=np.float64, na_value=np.nan))  # pandas' own types, which have their own NA
 
 

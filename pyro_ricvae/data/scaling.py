@@ -93,7 +93,7 @@ def quantisation_step(x: NDArray[Any], scaling: Scaling) -> float:
     Parameters
     ----------
     x : ndarray, shape (n, d)
-        Rows, in data units. Of more than a million values, evenly spaced ones are looked at.
+        Rows, in data units. Of more than a million values, those of evenly spaced rows are looked at.
     scaling : Scaling
         Theirs.
 
@@ -103,12 +103,17 @@ def quantisation_step(x: NDArray[Any], scaling: Scaling) -> float:
         In standardised units, at least 0.
     """
     if scaling.kind == "range":
-        return _smallest_gap(x.reshape(-1)) / float(scaling.scale[0])
+        return _smallest_gap(x) / float(scaling.scale[0])
     return float(np.median([_smallest_gap(column) for column in x.T] / scaling.scale))
 
 
-def _smallest_gap(values: NDArray[Any]) -> float:
-    distinct = np.unique(values[:: -(-len(values) // _MAX_VALUES)]).astype(np.float64)
+def _some(x: NDArray[Any]) -> NDArray[Any]:
+    """Return about a million values at most: those of evenly spaced rows, so that all features are looked at alike."""
+    return x[:: -(-x.size // _MAX_VALUES)]
+
+
+def _smallest_gap(x: NDArray[Any]) -> float:
+    distinct = np.unique(_some(x)).astype(np.float64)
     if len(distinct) < 2:
         return 0.0
     gap = float(np.diff(distinct).min())
@@ -117,8 +122,7 @@ def _smallest_gap(values: NDArray[Any]) -> float:
 
 def _range(x: NDArray[Any]) -> tuple[float, float]:
     low, high = float(x.min()), float(x.max())
-    values = x.reshape(-1)[:: -(-x.size // _MAX_VALUES)]
-    inner_low, inner_high = np.quantile(values.astype(np.float64), [0.001, 0.999])
+    inner_low, inner_high = np.quantile(_some(x).astype(np.float64), [0.001, 0.999])
     if inner_high > inner_low and high - low > _STRAY * (inner_high - inner_low):
         return float(inner_low), float(inner_high)
     return low, high
@@ -127,6 +131,8 @@ def _range(x: NDArray[Any]) -> tuple[float, float]:
 def _robust_scale(columns: NDArray[np.float64]) -> NDArray[np.float64]:
     low, high = np.quantile(columns, [0.05, 0.95], axis=0)
     scale = np.asarray(median_abs_deviation(columns, axis=0, scale="normal"))
-    for fallback in ((high - low) / _NORMAL_90, columns.std(axis=0), np.ones(columns.shape[1])):
+    # Of a constant column the mean, and so the standard deviation, may be off by rounding.
+    deviation = np.where(np.ptp(columns, axis=0) > 0, columns.std(axis=0), 0.0)
+    for fallback in ((high - low) / _NORMAL_90, deviation, np.ones(columns.shape[1])):
         scale = np.where(scale > 0, scale, fallback)
     return scale

@@ -1,6 +1,7 @@
 """Scores of cells and rows: how far they are from what the model expects."""
 
 from torch import Tensor
+from torch.distributions import Independent
 
 from pyro_ricvae._validation import positive_int
 from pyro_ricvae.guides import AmortizedNormal
@@ -44,13 +45,13 @@ def cell_scores(model: VAE, guide: AmortizedNormal, x: Tensor, passes: int = 1, 
     def score(chunk: Tensor) -> Tensor:
         z = guide.encode(recycle(model, guide, chunk, positive_int("passes", passes) - 1)).mean
         expected, observed = model.decode(z), model.decode(z, chunk)
-        if not hasattr(observed, "base_dist"):
+        if not isinstance(observed, Independent):
             raise ValueError(
                 f"Expected a likelihood that is independent over the cells, actual {observed}: it has no scores by "
                 "cell. Score whole rows instead."
             )
         try:
-            mode = expected.base_dist.mode
+            mode = expected.base_dist.mode.nan_to_num()  # a Bernoulli's at 1/2, where either value is a mode
         except NotImplementedError:
             mode = expected.base_dist.mean
         lacking: Tensor = expected.base_dist.log_prob(mode) - observed.base_dist.log_prob(chunk)

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 from pyro_ricvae import __version__
-from pyro_ricvae.cli import FLOOR
 from pyro_ricvae.experiments.methods import Outcome, best_l2_vae, ic_vae, ric_vae, robust_pca
 from pyro_ricvae.experiments.scenarios import SCENARIOS, Scenario, make_scenario
 from pyro_ricvae.report.pictures import image_grid, is_drawable
@@ -37,32 +36,45 @@ _FADED = 0.1  # a sample is faded below this share of the data's mean intensity
 @click.argument("scenarios", nargs=-1, required=True, type=click.Choice(SCENARIOS))
 @click.option("--methods", default=",".join(METHODS), show_default=True)
 @click.option("--seeds", default="0", show_default=True, help="As in 0,1,2.")
-@click.option("--floor", default="auto", show_default=True, type=FLOOR, help="Of the iC- and RiC-VAE.")
+@click.option("--floor", default="auto", show_default=True, help="Of the iC- and RiC-VAE: a number, or START,END.")
 @click.option("--epochs", type=int, help="Of the RiC-VAE; by default those of 'auto'.")
 @click.option("--threads", type=int, default=1, show_default=True)
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False))
 def main(
-    scenarios: tuple[str, ...], methods: str, seeds: str, floor: Any, epochs: int | None, threads: int, out: Path
+    scenarios: tuple[str, ...], methods: str, seeds: str, floor: str, epochs: int | None, threads: int, out: Path
 ) -> None:
     """Run methods on scenarios over seeds; each run is kept as a JSON file in OUT, and made only once."""
     torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
-    arguments = {"floor": floor} | ({} if epochs is None else {"epochs": epochs})
-    table = defaultdict(list)
+    ends = floor if floor == "auto" else [float(end) for end in floor.split(",")]
+    arguments: dict[str, Any] = {"floor": ends[0] if len(ends) == 1 else ends} | (
+        {} if epochs is None else {"epochs": epochs}
+    )
+    runs = defaultdict(list)
     for name in scenarios:
         for method in methods.split(","):
             for seed in map(int, seeds.split(",")):
                 run = _run(name, method, seed, arguments if method in ("iC-VAE", "RiC-VAE") else {}, out)
-                table[name, method].append(run["figures"])
-    for (name, method), figures in table.items():
-        means = {key: f"{np.mean([each[key] for each in figures]):.6g}" for key in figures[0]}
-        click.echo(f"{name:24} {method:8} {means}")
+                runs[name, method].append(run)
+    click.echo(
+        "| scenario | method | seeds | dirty | clean | all | average precision | seconds |\n" + "| --- " * 8 + "|"
+    )
+    for (name, method), each in runs.items():
+        factor = 1 if name.startswith("table") else 1000
+        errors = [_mean_and_range([factor * run["figures"][key] for run in each]) for key in ("dirty", "clean", "all")]
+        found = _mean_and_range([run["figures"]["average_precision"] for run in each])
+        seconds = np.mean([run["seconds"] for run in each])
+        click.echo(f"| {name} | {method} | {len(each)} | {' | '.join(errors)} | {found} | {seconds:.0f} |")
+
+
+def _mean_and_range(values: list[float]) -> str:
+    return f"{np.mean(values):.3g} ({min(values):.3g} to {max(values):.3g})" if len(values) > 1 else f"{values[0]:.3g}"
 
 
 def _run(name: str, method: str, seed: int, arguments: dict[str, Any], out: Path) -> dict[str, Any]:
     """Return what a run gave, from its file where there is one."""
     settings = "".join(f"-{key}-{value}" for key, value in arguments.items() if value != "auto")
-    stem = f"{name}-{method}{settings}-{seed}".replace(" ", "").replace("(", "").replace(")", "").replace(",", "-")
+    stem = f"{name}-{method}{settings}-{seed}".translate(str.maketrans(",", "-", " []"))
     file = out / f"{stem}.json"
     if file.exists():
         done: dict[str, Any] = json.loads(file.read_text())

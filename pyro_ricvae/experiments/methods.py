@@ -94,7 +94,7 @@ def l2_vae(scenario: Scenario, scale: float, seed: int, *, epochs: int | None = 
         pyro.validation_enabled(False),  # as in `Trainer`, and as quick
     ):
         losses = _svi(task)
-    estimator.take_over(task, [{"loss": loss} for loss in losses], [])
+    estimator._take_over(task, [{"loss": loss} for loss in losses], [])
     return _outcome(scenario, estimator, {"scale": scale, "trained by": "pyro.infer.SVI"})
 
 

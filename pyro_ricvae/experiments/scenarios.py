@@ -54,14 +54,14 @@ class Scenario:
         -------
         dict
             "dirty" and "clean", in squared standardised units: of images, over all pixels of those that are dirty or
-            clean; of a table, over the cells that were touched or not. NaN where there are none.
+            clean; of a table, over the cells that were touched or not. NaN where there are none. "all": over all cells.
         """
         error = np.square(self.standardise(cleaned) - self.standardise(self.clean), dtype=np.float64)
         touched = self.touched.reshape(error.shape)
         where = np.broadcast_to(touched.any(axis=1, keepdims=True), error.shape) if self.images else touched
         return {
             name: float(error[mask].mean()) if mask.any() else float("nan")
-            for name, mask in (("dirty", where), ("clean", ~where))
+            for name, mask in (("dirty", where), ("clean", ~where), ("all", np.ones_like(where)))
         }
 
     def average_precision(self, row_scores: Array, cell_scores: Array) -> float:
@@ -94,7 +94,8 @@ def blocks_and_lines(images: Array, *, share: float, random_state: int) -> tuple
     rng = np.random.default_rng(random_state)
     dirty, touched = images.copy(), np.zeros(images.shape, dtype=bool)
     halves = np.array_split(rng.permutation(len(images)), 2)
-    for rows, dirt in zip(halves, (corruption.blocks, corruption.lines), strict=True):
+    kinds: list[Callable[..., tuple[Array, Array]]] = [corruption.blocks, corruption.lines]
+    for rows, dirt in zip(halves, kinds, strict=True):
         dirty[rows], touched[rows] = dirt(images[rows], share=share, random_state=rng)
     return dirty, touched
 

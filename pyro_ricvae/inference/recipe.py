@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import SupportsFloat
 
 from pyro_ricvae._validation import positive_finite, positive_int
 
@@ -85,8 +86,9 @@ class Recipe:
         if self.warmup_steps != 0:
             positive_int("warmup_steps, where it is not 0,", self.warmup_steps)
         for name in ("kl_start", "single_pass_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"Expected {name} to lie between 0 and 1, actual {getattr(self, name)!r}.")
+            value = getattr(self, name)
+            if not (isinstance(value, SupportsFloat) and 0 <= float(value) <= 1):
+                raise ValueError(f"Expected {name} to lie between 0 and 1, actual {value!r}.")
 
     @classmethod
     def plain(cls) -> "Recipe":

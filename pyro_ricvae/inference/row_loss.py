@@ -3,7 +3,7 @@
 from typing import Any
 
 from torch import Tensor
-from torch.distributions import kl_divergence
+from torch.distributions import Independent, kl_divergence
 
 
 def row_loss_terms(model: Any, guide: Any, x: Tensor, encoded: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -32,8 +32,13 @@ def row_loss_terms(model: Any, guide: Any, x: Tensor, encoded: Tensor | None = N
     prior = model.prior()
     z = posterior.mean
     reconstruction: Tensor = -model.decode(z, x).log_prob(x)
-    try:
-        kl: Tensor = kl_divergence(posterior.base_dist, prior.base_dist)
-    except (AttributeError, NotImplementedError):
-        kl = posterior.log_prob(z) - prior.log_prob(z)
-    return reconstruction, kl
+    pairs = [(posterior, prior)]
+    # A transformed distribution has a base_dist too, but another one.
+    if isinstance(posterior, Independent) and isinstance(prior, Independent):
+        pairs.insert(0, (posterior.base_dist, prior.base_dist))
+    for q, p in pairs:
+        try:
+            return reconstruction, kl_divergence(q, p)
+        except NotImplementedError:
+            pass
+    return reconstruction, posterior.log_prob(z) - prior.log_prob(z)

@@ -11,8 +11,10 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
 
-from pyro_ricvae._validation import check_finite, check_rows, positive_int
+from pyro_ricvae._param_store import own_parameters
+from pyro_ricvae._validation import check_finite, check_rows, positive_finite, positive_int
 from pyro_ricvae.inference.recipe import Recipe
 from pyro_ricvae.inference.recycling_elbo import RecyclingELBO
 from pyro_ricvae.inference.watch import advice, measure, recycling_diverged
@@ -62,16 +64,18 @@ class Trainer:
     Attributes
     ----------
     history : list of dict
-        One entry per look (at the start, then every epoch or 200 steps, whichever is less): "phase", "passes", "epoch",
-        "step", "steps" (of the whole run), "loss" (nats a row and pass, mean since the last look), "learning_rate",
-        "kl_weight", "floor", "rows_per_second", "seconds", and what `measure` says of up to 512 rows.
+        One entry per look, every epoch or 200 steps, whichever is less, whose state was kept: "phase", "passes",
+        "epoch", "epochs" (of the phase), "loss" (nats a row and pass), "gradient_norm" (before clipping), "rows" and
+        "rows_per_second" since the last look; "learning_rate", "kl_weight" and "floor" of its last step; and what
+        `measure` says of up to 512 rows.
     messages : list of str
         What the watch said, each also given as a `TrainingWarning`.
 
     Raises
     ------
     ValueError
-        If `epochs` or `passes` is not a whole number >= 1.
+        If `epochs` or `passes` is not a whole number >= 1, or `floor` is not two positive and finite numbers, for a
+        likelihood that has a floor.
     """
 
     def __init__(
@@ -88,6 +92,7 @@ class Trainer:
         self.model: Any = model
         self.guide: Any = guide
         self.recipe = recipe or Recipe()
+        _check_floor(floor, model)
         self.floor = floor
         self.epochs = positive_int("epochs", epochs)
         self.passes = positive_int("passes", passes)
@@ -101,9 +106,7 @@ class Trainer:
     def phases(self) -> list[_Phase]:
         """The phases, in order; none of them without epochs."""
         rate = self.recipe.learning_rate
-        if self.passes == 1:
-            return [_Phase("single passes", 1, self.epochs, rate)]
-        single = round(self.recipe.single_pass_share * self.epochs)
+        single = self.epochs if self.passes == 1 else round(self.recipe.single_pass_share * self.epochs)
         both = [
             _Phase("single passes", 1, single, rate),
             _Phase("recycling", self.passes, self.epochs - single, rate * self.recipe.recycling_rate),
@@ -116,7 +119,7 @@ class Trainer:
         Raises
         ------
         ValueError
-            If `x` is not of shape (n, d), floating-point and finite, or the pair does not fit it.
+            If `x` is not of shape (n, d), two rows or more, floating-point and finite, or the pair does not fit it.
         TrainingError
             If the loss or its gradient is not finite again and again.
 
@@ -126,29 +129,30 @@ class Trainer:
             See `messages`.
         """
         check_rows(x)
+        if x.dim() != 2 or len(x) < 2:
+            raise ValueError(f"Expected x of shape (n, d) with two rows or more, actual {tuple(x.shape)}.")
         check_finite(x)
         watched = x[torch.linspace(0, len(x) - 1, min(len(x), _WATCHED_ROWS), device=x.device).long()]
         self.loss(x[: self.recipe.batch_size])  # validated as the user has it set: a wrong pair gets Pyro's own error
-        with pyro.validation_enabled(False):
+        with pyro.validation_enabled(False), own_parameters():
             for phase in self.phases:
                 self._run(phase, x, watched)
-        for message in advice(self.history[-1], self.guide.encode(watched[:1]).event_shape[-1]):
-            self._say(message)
+            # Not the last entry of the history: training may have gone back since.
+            for message in advice(measure(self.model, self.guide, watched), self.model.prior().event_shape[-1]):
+                self._say(message)
         return self
 
     def _run(self, phase: _Phase, x: Tensor, watched: Tensor) -> None:
         """Train one phase; where its state is lost, go back to the last good one."""
-        batch_size = min(self.recipe.batch_size, len(x))
-        steps_per_epoch = -(-len(x) // batch_size)
+        steps_per_epoch = -(-len(x) // self.recipe.batch_size)
         n_steps = phase.epochs * steps_per_epoch
         self.elbo.passes = phase.passes
-        optimizer = torch.optim.Adam(self.loss.parameters(), lr=phase.learning_rate)
+        optimizer = Adam(self.loss.parameters(), lr=phase.learning_rate)
         start = good = _State(self.loss, optimizer, measure(self.model, self.guide, watched))
         # Only a model that single passes have trained can be undone by recycling.
         can_diverge = phase.passes > 1 and self.phases[0].passes == 1
-        slowed = 1.0
-        batches = _batches(x, batch_size)
-        tally = _Tally()
+        batches = _batches(x, self.recipe.batch_size)
+        slowed, tally = 1.0, _Tally()
         for step in range(n_steps):
             self._set_schedules(phase, step, n_steps, slowed, optimizer)
             tally.add(self._step(next(batches), optimizer))
@@ -158,18 +162,20 @@ class Trainer:
             where = f"{phase.name.capitalize()}, step {step + 1} of {n_steps}"
             if not (tally.finite and all(map(math.isfinite, measured.values()))):
                 slowed /= 2
-                self._go_back_to_finite(good, optimizer, where, slowed)
+                self._go_back_to_finite(good, where, slowed)
             elif can_diverge and recycling_diverged(start.measured, measured, x.shape[1]):
                 slowed /= 4
-                if not self._go_back_to_single_passes(start, optimizer, where, slowed):
+                again = slowed > 2**-_MAX_ROLLBACKS and step + 1 < n_steps
+                self._go_back_to_single_passes(start, where, again)
+                if not again:
                     return
                 good = start
             else:
                 good = _State(self.loss, optimizer, measured)
-                self._log(phase, (step + 1) / steps_per_epoch, tally, batch_size, optimizer, measured)
+                self._log(phase, (step + 1) / steps_per_epoch, tally, optimizer.param_groups[0]["lr"], measured)
             tally = _Tally()
 
-    def _step(self, batch: Tensor, optimizer: torch.optim.Optimizer) -> tuple[Tensor, Tensor, int]:
+    def _step(self, batch: Tensor, optimizer: Optimizer) -> tuple[Tensor, Tensor, int]:
         """Take one step; return the loss and the gradient's norm, still on the device, and the number of rows."""
         optimizer.zero_grad(set_to_none=True)
         loss = self.loss(batch)
@@ -179,9 +185,7 @@ class Trainer:
         optimizer.step()
         return loss.detach(), norm, len(batch)
 
-    def _set_schedules(
-        self, phase: _Phase, step: int, n_steps: int, slowed: float, optimizer: torch.optim.Optimizer
-    ) -> None:
+    def _set_schedules(self, phase: _Phase, step: int, n_steps: int, slowed: float, optimizer: Optimizer) -> None:
         """Set learning rate, KL weight and floor for a step. KL weight and floor move in the first phase alone."""
         for group in optimizer.param_groups:
             group["lr"] = slowed * phase.learning_rate * self.recipe.rate_factor(step, n_steps)
@@ -190,11 +194,11 @@ class Trainer:
         if self.floor is not None:
             self.model.likelihood.floor.fill_(self.recipe.floor(self.floor, progress))
 
-    def _go_back_to_finite(self, good: "_State", optimizer: torch.optim.Optimizer, where: str, slowed: float) -> None:
-        good.restore(self.loss, optimizer)
+    def _go_back_to_finite(self, good: "_State", where: str, slowed: float) -> None:
+        good.restore()
         if slowed < 2**-_MAX_ROLLBACKS:
             raise TrainingError(
-                f"{where}: loss or gradient is not finite again, at 1/{1 / slowed:.0f} of the learning rate. Give a "
+                f"{where}: loss or gradient is not finite again, at 1/{0.5 / slowed:.0f} of the learning rate. Give a "
                 "larger floor or a smaller learning rate, and standardise the data if that was switched off."
             )
         self._say(
@@ -202,31 +206,17 @@ class Trainer:
             "learning rate. If this happens again, give a larger floor or a smaller learning rate."
         )
 
-    def _go_back_to_single_passes(
-        self, start: "_State", optimizer: torch.optim.Optimizer, where: str, slowed: float
-    ) -> bool:
-        """Undo recycling that has diverged; return whether to try it once more."""
-        start.restore(self.loss, optimizer)
-        again = bool(slowed > 2**-_MAX_ROLLBACKS)
+    def _go_back_to_single_passes(self, start: "_State", where: str, again: bool) -> None:
+        start.restore()
+        then = "go on at a quarter of the learning rate" if again else "left it at that"
         self._say(
             f"{where}: recycling made single passes worse by more than 0.3 nats a cell. Went back to the model before "
-            + (
-                "recycling, and go on at a quarter of the learning rate."
-                if again
-                else "recycling, and left it at that."
-            )
-            + " Train longer before recycling (more epochs), or with fewer passes, or a larger floor."
+            f"recycling, and {then}. Train longer before recycling (more epochs), or with fewer passes, or a larger "
+            "floor."
         )
-        return again
 
     def _log(
-        self,
-        phase: _Phase,
-        epoch: float,
-        tally: "_Tally",
-        batch_size: int,
-        optimizer: torch.optim.Optimizer,
-        measured: dict[str, float],
+        self, phase: _Phase, epoch: float, tally: "_Tally", learning_rate: float, measured: dict[str, float]
     ) -> None:
         entry: dict[str, Any] = {
             "phase": phase.name,
@@ -235,7 +225,7 @@ class Trainer:
             "epochs": phase.epochs,
             "loss": tally.mean_loss / phase.passes,
             "gradient_norm": tally.mean_norm,
-            "learning_rate": optimizer.param_groups[0]["lr"],
+            "learning_rate": learning_rate,
             "kl_weight": float(self.elbo.kl_weight),
             "rows": tally.rows,
             "rows_per_second": tally.rows / (time.perf_counter() - tally.began),
@@ -256,14 +246,14 @@ class Trainer:
 class _State:
     """A copy of parameters, buffers and the optimizer's moments, and what `measure` said of it."""
 
-    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, measured: dict[str, float]) -> None:
-        self.module = deepcopy(module.state_dict())
-        self.optimizer = deepcopy(optimizer.state_dict())
+    def __init__(self, module: nn.Module, optimizer: Optimizer, measured: dict[str, float]) -> None:
+        self.owners: tuple[Any, ...] = module, optimizer
+        self.saved = [deepcopy(owner.state_dict()) for owner in self.owners]
         self.measured = measured
 
-    def restore(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        module.load_state_dict(self.module)
-        optimizer.load_state_dict(deepcopy(self.optimizer))
+    def restore(self) -> None:
+        for owner, saved in zip(self.owners, self.saved, strict=True):
+            owner.load_state_dict(deepcopy(saved))
 
 
 class _Tally:
@@ -291,6 +281,15 @@ class _Tally:
     @property
     def mean_norm(self) -> float:
         return float(self.norm) / self.steps
+
+
+def _check_floor(floor: Any, model: Any) -> None:
+    if floor is None:
+        return
+    if not (isinstance(floor, tuple | list) and len(floor) == 2 and hasattr(model.likelihood, "floor")):
+        raise ValueError(f"Expected floor to be None, or (start, end) for a likelihood with a floor, actual {floor!r}.")
+    for end in floor:
+        positive_finite("each end of floor", end)
 
 
 def _batches(x: Tensor, batch_size: int) -> Iterator[Tensor]:

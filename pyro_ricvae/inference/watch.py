@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from pyro_ricvae.inference.row_loss import row_loss_terms
+from pyro_ricvae.predictive import _evaluation
 
 #: A latent unit whose posterior mean varies by more than this over the rows is active (Burda et al., 2016).
 ACTIVE_VARIANCE = 0.01
@@ -30,12 +30,10 @@ def measure(model: Any, guide: Any, x: Tensor) -> dict[str, float]:
     -------
     dict of str to float
         "reconstruction" and "kl" in nats a row; "active_units", those whose posterior mean has a variance above 0.01
-        over the rows; "kl_largest_unit", "kl_smallest_unit" in nats a row, where the KL is a sum over the units; and
+        over the rows; "kl_unit_0" and so on, their KL in nats a row, where the KL is a sum over the units; and
         "under_floor", the share of the entries whose residual is below the likelihood's floor, where it has one.
     """
-    were_training = model.training, guide.training
-    model.eval(), guide.eval()
-    with torch.no_grad():
+    with _evaluation(model, guide):
         reconstruction, kl = row_loss_terms(model, guide, x)
         z = guide.encode(x).mean
         measured = {
@@ -44,12 +42,10 @@ def measure(model: Any, guide: Any, x: Tensor) -> dict[str, float]:
             "active_units": (z.var(0) > ACTIVE_VARIANCE).sum(),
         }
         if kl.dim() > reconstruction.dim():
-            per_unit = kl.mean(0)
-            measured |= {"kl_largest_unit": per_unit.max(), "kl_smallest_unit": per_unit.min()}
+            measured |= {f"kl_unit_{k}": unit for k, unit in enumerate(kl.mean(0))}
         floor = getattr(model.likelihood, "floor", None)
         if floor is not None:
             measured["under_floor"] = ((x - model.decode(z, x).mean).abs() < floor).double().mean()
-    model.train(were_training[0]), guide.train(were_training[1])
     return {name: float(value) for name, value in measured.items()}
 
 

@@ -30,9 +30,11 @@ def test_errors_of_images_are_over_all_pixels_of_those_that_are_dirty() -> None:
     scenario = make_scenario("digits-block", 0)
     dirty = scenario.touched.any(axis=(1, 2))
     errors = scenario.errors(scenario.clean + 8.0)  # half the range of 16
-    assert errors == pytest.approx({"dirty": 0.25, "clean": 0.25})
+    assert errors == pytest.approx({"dirty": 0.25, "clean": 0.25, "all": 0.25})
     by_hand = np.square((scenario.dirty - scenario.clean) / 16)[dirty].mean()
-    assert scenario.errors(scenario.dirty) == pytest.approx({"dirty": by_hand, "clean": 0.0})
+    assert scenario.errors(scenario.dirty) == pytest.approx(
+        {"dirty": by_hand, "clean": 0.0, "all": by_hand * dirty.mean()}
+    )
 
 
 def test_errors_of_tables_are_over_the_cells_in_units_of_their_columns() -> None:
