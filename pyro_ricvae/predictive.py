@@ -7,14 +7,13 @@ The functions take a pair as in `models` and `guides`: a model with ``prior`` an
 Random numbers come from torch's global generator; which row gets which of them depends on ``batch_size``.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
-from pyro_ricvae._param_store import own_parameters
+from pyro_ricvae._evaluation import evaluation
 from pyro_ricvae._validation import check_finite, check_rows, mean_of, positive_int
 from pyro_ricvae.guides import AmortizedNormal
 from pyro_ricvae.models import VAE
@@ -101,7 +100,7 @@ def generate(
     """
     passes, n, batch_size = positive_int("passes", passes), positive_int("n", n), positive_int("batch_size", batch_size)
     chunks = []
-    with _evaluation(model, guide):
+    with evaluation(model, guide):
         prior = model.prior()
         for start in range(0, n, batch_size):
             rows = model.decode(prior.sample((min(batch_size, n - start),)))
@@ -166,7 +165,7 @@ def in_chunks(
         type, or holds values that are not finite.
     """
     chunks = _row_chunks(x, batch_size)
-    with _evaluation(*modules):
+    with evaluation(*modules):
         device = _device(modules[-1])
         return torch.cat([function(chunk.to(device)).to(x.device) for chunk in chunks], dim=-2)
 
@@ -194,17 +193,3 @@ def _row_chunks(x: Tensor, batch_size: int) -> tuple[Tensor, ...]:
 
 def _device(module: nn.Module) -> torch.device:
     return next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
-
-
-@contextmanager
-def _evaluation(*modules: nn.Module) -> Iterator[None]:
-    """Put the modules, and all within them, in evaluation mode, without gradients; leave them as they were."""
-    were_training = [(each, each.training) for module in modules for each in module.modules()]
-    for module in modules:
-        module.eval()
-    try:
-        with torch.no_grad(), own_parameters():
-            yield
-    finally:
-        for each, training in were_training:
-            each.training = training

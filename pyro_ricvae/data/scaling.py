@@ -9,8 +9,8 @@ from scipy.stats import median_abs_deviation
 
 Kind = Literal["range", "robust", "none"]
 
-# Standard deviations in the distance between the 5% and 95% quantiles of a normal.
-_NORMAL_90 = 3.2897072539029435
+# Standard deviations in the median absolute deviation of a normal.
+_NORMAL_MAD = 1.482602218505602
 # Stray values: a range this many times wider than that of the middle 99.8% of the values is not taken for the range.
 _STRAY = 3.0
 # Gaps below this share of the range are those of continuous values, or of rounding, and not of quantisation.
@@ -46,8 +46,8 @@ class Scaling:
             "range", for images: all features from the smallest value to the largest, to [0, 1]; where stray values
             stretch that to more than three times the range of the middle 99.8% of the values, from that range's ends.
             "robust", for tables: each column centred at its median and divided by its robust standard deviation
-            (1.4826 times the median absolute deviation; where that is 0, the distance between its 5% and 95% quantiles
-            over 3.29; where that is 0, its standard deviation; 1 for a constant column). Neither is moved by outliers.
+            (1.4826 times the median absolute deviation; where that is 0, as half of the values are equal, the same of
+            the other half; 1 for a constant column). Neither is moved by outliers.
             "none": as the data are.
 
         Returns
@@ -129,10 +129,9 @@ def _range(x: NDArray[Any]) -> tuple[float, float]:
 
 
 def _robust_scale(columns: NDArray[np.float64]) -> NDArray[np.float64]:
-    low, high = np.quantile(columns, [0.05, 0.95], axis=0)
     scale = np.asarray(median_abs_deviation(columns, axis=0, scale="normal"))
-    # Of a constant column the mean, and so the standard deviation, may be off by rounding.
-    deviation = np.where(np.ptp(columns, axis=0) > 0, columns.std(axis=0), 0.0)
-    for fallback in ((high - low) / _NORMAL_90, deviation, np.ones(columns.shape[1])):
-        scale = np.where(scale > 0, scale, fallback)
+    for j in np.flatnonzero(scale == 0):
+        away = np.abs(columns[:, j] - np.median(columns[:, j]))
+        away = away[away > 0]
+        scale[j] = _NORMAL_MAD * np.median(away) if len(away) else 1.0
     return scale

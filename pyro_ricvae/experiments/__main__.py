@@ -22,7 +22,7 @@ from pyro_ricvae.report.pictures import image_grid, is_drawable
 
 METHODS = {
     "RPCA": lambda scenario, seed, **_: robust_pca(scenario),
-    "l2-VAE": lambda scenario, seed, **_: best_l2_vae(scenario, seed),
+    "l2-VAE": best_l2_vae,
     "iC-VAE": ic_vae,
     "RiC-VAE": ric_vae,
 }
@@ -37,24 +37,31 @@ _FADED = 0.1  # a sample is faded below this share of the data's mean intensity
 @click.option("--methods", default=",".join(METHODS), show_default=True)
 @click.option("--seeds", default="0", show_default=True, help="As in 0,1,2.")
 @click.option("--floor", default="auto", show_default=True, help="Of the iC- and RiC-VAE: a number, or START,END.")
+@click.option("--scales", help="Of the l2-VAE, as in 0.4,0.5,0.6; by default a grid that grows until it has the best.")
 @click.option("--epochs", type=int, help="Of the RiC-VAE; by default those of 'auto'.")
 @click.option("--threads", type=int, default=1, show_default=True)
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False))
 def main(
-    scenarios: tuple[str, ...], methods: str, seeds: str, floor: str, epochs: int | None, threads: int, out: Path
+    scenarios: tuple[str, ...],
+    methods: str,
+    seeds: str,
+    floor: str,
+    scales: str | None,
+    epochs: int | None,
+    threads: int,
+    out: Path,
 ) -> None:
     """Run methods on scenarios over seeds; each run is kept as a JSON file in OUT, and made only once."""
     torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
-    ends = floor if floor == "auto" else [float(end) for end in floor.split(",")]
-    arguments: dict[str, Any] = {"floor": ends[0] if len(ends) == 1 else ends} | (
-        {} if epochs is None else {"epochs": epochs}
-    )
+    ends = floor if floor == "auto" else _numbers(floor)
+    robust: dict[str, Any] = {"floor": ends[0] if len(ends) == 1 else ends} | ({"epochs": epochs} if epochs else {})
+    arguments = {"iC-VAE": robust, "RiC-VAE": robust, "l2-VAE": {"scales": _numbers(scales)} if scales else {}}
     runs = defaultdict(list)
     for name in scenarios:
         for method in methods.split(","):
             for seed in map(int, seeds.split(",")):
-                run = _run(name, method, seed, arguments if method in ("iC-VAE", "RiC-VAE") else {}, out)
+                run = _run(name, method, seed, arguments.get(method, {}), out)
                 runs[name, method].append(run)
     click.echo(
         "| scenario | method | seeds | dirty | clean | all | average precision | seconds |\n" + "| --- " * 8 + "|"
@@ -65,6 +72,10 @@ def main(
         found = _mean_and_range([run["figures"]["average_precision"] for run in each])
         seconds = np.mean([run["seconds"] for run in each])
         click.echo(f"| {name} | {method} | {len(each)} | {' | '.join(errors)} | {found} | {seconds:.0f} |")
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(part) for part in text.split(",")]
 
 
 def _mean_and_range(values: list[float]) -> str:

@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import Tensor
 
+from pyro_ricvae._evaluation import evaluation
 from pyro_ricvae.inference.row_loss import row_loss_terms
-from pyro_ricvae.predictive import _evaluation
 
 #: A latent unit whose posterior mean varies by more than this over the rows is active (Burda et al., 2016).
 ACTIVE_VARIANCE = 0.01
@@ -33,7 +33,7 @@ def measure(model: Any, guide: Any, x: Tensor) -> dict[str, float]:
         over the rows; "kl_unit_0" and so on, their KL in nats a row, where the KL is a sum over the units; and
         "under_floor", the share of the entries whose residual is below the likelihood's floor, where it has one.
     """
-    with _evaluation(model, guide):
+    with evaluation(model, guide):
         reconstruction, kl = row_loss_terms(model, guide, x)
         z = guide.encode(x).mean
         measured = {

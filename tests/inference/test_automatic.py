@@ -19,7 +19,7 @@ def floor_of(x: Tensor, step: float = 0.0, *, images: bool = False) -> tuple[flo
 
 @pytest.mark.parametrize(
     ("n_rows", "n_features", "expected"),
-    [(2000, 400, 10), (60_000, 784, 31), (600, 30, 7), (2000, 8, 2), (10**8, 784, 64)],
+    [(2000, 400, 10), (60_000, 784, 31), (600, 30, 7), (2000, 8, 2), (2000, 9, 3), (10**8, 784, 64)],
 )
 def test_latents_as_documented(n_rows: int, n_features: int, expected: int) -> None:
     assert automatic_n_latent(n_rows, n_features) == expected
@@ -99,6 +99,21 @@ def test_dirty_cells_far_away_leave_the_floor_among_the_clean_cells(share: float
     x[far] = 1e6 * torch.randn(int(far.sum()))
     clean_quantile = norm.ppf((1 + 0.5 / (1 - share)) / 2)
     assert floor_of(x)[0] == pytest.approx(0.8 * clean_quantile, rel=0.04)
+
+
+def test_cells_within_half_a_step_or_rounding_are_at_the_centre() -> None:
+    def start_of(*counts: tuple[float, int], step: float = 0.0, images: bool = False) -> float:
+        x = torch.cat([torch.full((n, 1), value) for value, n in counts])
+        return automatic_floor(x, torch.zeros(1), step, images=images)[0]
+
+    away = (1.0, 2), (4.0, 2), (5.0, 3)
+    assert start_of((0.0, 6), *away) == pytest.approx(0.8 * 4)
+    for near in (0.4, 0.5):
+        assert start_of((0.0, 6), (near, 6), *away, step=1.0) == pytest.approx(0.8 * 4)
+    assert start_of((0.0, 6), (0.6, 6), *away, step=1.0) == pytest.approx(0.8)
+    assert start_of((0.0, 6), (1e-7, 6), (9e-6, 6), *away, images=True) == pytest.approx(0.8 * 4)
+    # The unit of a table's rounding is the median distance of what is not at the centre, however much is.
+    assert start_of((0.0, 20), (5e-6, 6), *away) == pytest.approx(0.8 * 4)
 
 
 @pytest.mark.parametrize(
