@@ -54,7 +54,7 @@ MUTANTS = [
     Mutant("a sample where the mean is asked for", ELBO, 'if self.recycle == "mean":', "if False:"),
     Mutant("other arguments dropped", ELBO, "*args[1:])", ")"),
     Mutant("training in Pyro's global store", ELBO, "return _OwnParametersELBOModule(", "return ELBOModule("),
-    Mutant("test time in Pyro's global store", "predictive.py", "torch.no_grad(), own_parameters()", "torch.no_grad()"),
+    Mutant("test time in Pyro's global store", "_evaluation.py", "torch.no_grad(), own_parameters()", "torch.no_grad()"),
     Mutant("a store without the user's own parameters", "_param_store.py", "store.scope(_without_modules(store.get_state()))", "store.scope()"),
     Mutant("a user's own parameters that are lost", "_param_store.py", "store.set_state(_without_modules(state))", "pass"),
     Mutant("plates that are not compared", ELBO, "if not is_validation_enabled():\n        return", "return"),
@@ -74,8 +74,8 @@ MUTANTS = [
     Mutant("a generated row recycled once too often", "predictive.py", "passes - 1, sample", "passes, sample"),
     Mutant("samples where means are asked for", "predictive.py", "_values(posterior, sample)", "_values(posterior, True)"),
     Mutant("all rows at once", "predictive.py", 'torch.split(x, positive_int("batch_size", batch_size), dim=-2)', "(x,)"),
-    Mutant("test-time passes in training mode", "predictive.py", "        module.eval()\n", "        pass\n"),
-    Mutant("test-time passes that keep gradients", "predictive.py", "torch.no_grad(), own", "torch.enable_grad(), own"),
+    Mutant("test-time passes in training mode", "_evaluation.py", "        module.eval()\n", "        pass\n"),
+    Mutant("test-time passes that keep gradients", "_evaluation.py", "torch.no_grad(), own", "torch.enable_grad(), own"),
 ]  # fmt: skip
 
 
