@@ -90,16 +90,16 @@ def prepare(arguments: Any, data: Any) -> Task:
     """
     rows = as_rows(data)
     check_for_training(rows)
-    settings, scaling, x = choose_settings(arguments, rows)
+    settings, scaling, x, center = choose_settings(arguments, rows)
     seed = check_random_state(arguments.random_state).randint(2**31)
     device = settings.device
     with random_numbers(seed, device):
-        model, guide = build_pair(settings, arguments, center=x.median(0).values)
+        model, guide = build_pair(settings, arguments, center)
     return Task(rows, settings, scaling, x.to(device), model.to(device), guide.to(device), seed)
 
 
-def choose_settings(arguments: Any, rows: Rows) -> tuple[Settings, Scaling, Tensor]:
-    """Return the settings for the data, their scaling, and the standardised rows, a float32 tensor on the CPU.
+def choose_settings(arguments: Any, rows: Rows) -> tuple[Settings, Scaling, Tensor, Tensor]:
+    """Return the settings for the data, their scaling, the standardised rows and their median, float32 on the CPU.
 
     Parameters
     ----------
@@ -141,13 +141,14 @@ def choose_settings(arguments: Any, rows: Rows) -> tuple[Settings, Scaling, Tens
     kind = arguments.scaling
     scaling = _scaling(("range" if images else "robust") if kind == "auto" else kind, rows.values)
     x = standardised(scaling, rows.values)
+    center = x.median(0).values
     step = quantisation_step(rows.values, scaling)
     if floor == "auto":
-        floor = automatic_floor(x, x.median(0).values, step, images=scaling.kind == "range")
+        floor = automatic_floor(x, center, step, images=scaling.kind == "range")
     if floor is not None and likelihood == "fixed_normal":
         floor = (floor[1], floor[1])  # one scale, which does not move
     settings = Settings(n_latent, hidden, *passes, epochs, likelihood, prior, floor, scaling.kind, step, device, recipe)
-    return settings, scaling, x
+    return settings, scaling, x, center
 
 
 def _scaling(kind: Any, values: NDArray[Any]) -> Scaling:

@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+import pyro
+import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +25,19 @@ class Returns(nn.Module):
 
     def forward(self, *_: Any) -> Any:
         return self.value
+
+
+class OwnEncoder(pyro.nn.PyroModule):
+    """A user's encoder: a PyroModule with one scale for all rows, kept positive by Pyro."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loc = nn.Linear(5, 2)
+        self.scale = pyro.nn.PyroParam(torch.full((2,), 0.5), dist.constraints.positive)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        loc = self.loc(x)
+        return loc, self.scale.expand_as(loc)
 
 
 def make_likelihood(kind: str) -> Any:

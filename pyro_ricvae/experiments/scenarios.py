@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ class Scenario:
         """Whether rows are images: these are dirty or clean as a whole, the cells of a table one by one."""
         return self.dirty.ndim > 2
 
-    @property
+    @cached_property
     def scaling(self) -> Scaling:
         """The units of errors, common to all models: those that the dirty data are standardised to."""
         return Scaling.fit(self.dirty.reshape(len(self.dirty), -1), "range" if self.images else "robust")

@@ -8,9 +8,8 @@ import pyro.distributions as dist
 import pytest
 import torch
 from process_state import state
-from reference import make_pair
+from reference import OwnEncoder, make_pair
 from rigged import low_rank_rows
-from torch import Tensor, nn
 
 import pyro_ricvae as rv
 from pyro_ricvae.inference import Recipe, Trainer
@@ -19,19 +18,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::pyro_ricvae.inference.TrainingW
 
 
 # What stays as it was
-
-
-class OwnEncoder(pyro.nn.PyroModule):
-    """An encoder whose scale Pyro keeps positive, and would keep in its global store."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loc = nn.Linear(5, 2)
-        self.scale = pyro.nn.PyroParam(torch.full((2,), 0.5), dist.constraints.positive)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        loc = self.loc(x)
-        return loc, self.scale.expand_as(loc)
 
 
 class OwnPrior(pyro.nn.PyroModule):

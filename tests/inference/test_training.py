@@ -9,7 +9,7 @@ import pytest
 import torch
 from pyro import poutine
 from pyro.infer import SVI, Predictive, TraceMeanField_ELBO
-from reference import make_pair
+from reference import OwnEncoder, make_pair
 from torch import Tensor, nn
 
 import pyro_ricvae as rv
@@ -128,19 +128,6 @@ class OwnDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         return self.layers(z)
-
-
-class OwnEncoder(pyro.nn.PyroModule):
-    """A user's encoder: a PyroModule with one scale for all rows, kept positive by Pyro."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loc = nn.Linear(5, 2)
-        self.scale = pyro.nn.PyroParam(torch.full((2,), 0.5), dist.constraints.positive)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        loc = self.loc(x)
-        return loc, self.scale.expand_as(loc)
 
 
 class OwnLikelihood(nn.Module):
