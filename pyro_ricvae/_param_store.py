@@ -18,12 +18,13 @@ def own_parameters() -> Iterator[None]:
     ``pyro.param`` is there as ever, and a new one stays.
     """
     store = pyro.get_param_store()
-    with store.scope(_without_modules(store.get_state())) as state:
+    with store.scope(without_modules(store.get_state())) as state:
         yield
-    store.set_state(_without_modules(state))
+    store.set_state(without_modules(state))
 
 
-def _without_modules(state: Any) -> Any:
+def without_modules(state: Any) -> Any:
+    """Return a state of the store, as ``get_state`` gives it, without the parameters of modules."""
     # What a module owns is in the store as an nn.Parameter, what a pyro.param made as a plain tensor.
     names = [name for name, value in state["params"].items() if not isinstance(value, nn.Parameter)]
     return {kind: {name: entries[name] for name in names if name in entries} for kind, entries in state.items()}

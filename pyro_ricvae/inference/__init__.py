@@ -1,11 +1,13 @@
 """Objectives, the recipe and the training loop."""
 
+from pyro_ricvae.inference._program import CompilationWarning
 from pyro_ricvae.inference.automatic import (
     automatic_epochs,
     automatic_floor,
     automatic_hidden,
     automatic_n_latent,
 )
+from pyro_ricvae.inference.compiled_elbo import CompiledELBO, compile_elbo
 from pyro_ricvae.inference.recipe import Recipe
 from pyro_ricvae.inference.recycling_elbo import RecyclingELBO
 from pyro_ricvae.inference.row_loss import row_loss_terms
@@ -13,6 +15,8 @@ from pyro_ricvae.inference.trainer import Trainer, TrainingError, TrainingWarnin
 from pyro_ricvae.inference.watch import measure
 
 __all__ = [
+    "CompilationWarning",
+    "CompiledELBO",
     "Recipe",
     "RecyclingELBO",
     "Trainer",
@@ -22,6 +26,7 @@ __all__ = [
     "automatic_floor",
     "automatic_hidden",
     "automatic_n_latent",
+    "compile_elbo",
     "measure",
     "row_loss_terms",
 ]

@@ -1,0 +1,239 @@
+"""One captured graph: made, verified, compiled, and what to say where that fails."""
+
+import contextlib
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pyro
+import torch
+from pyro.infer.elbo import ELBOModule
+from torch import Tensor, nn
+from torch.fx import GraphModule
+from torch.utils._pytree import TreeSpec, tree_unflatten
+
+import pyro_ricvae
+from pyro_ricvae._param_store import own_parameters
+from pyro_ricvae.inference._capture import capture, differentiable_loss, has_rows, trained_tensors
+
+# How far the captured loss and its gradient may be from the eager ones under one seed, relative to their size. They are
+# equal to the last bit, unless the model depends on something besides its arguments and torch's random numbers.
+_TOLERANCE = 1e-3
+
+# Where frames of a traceback are none of the user's; Pyro's come first.
+_LIBRARIES = tuple(str(Path(str(module.__file__)).parent) for module in (pyro, torch, pyro_ricvae, contextlib))
+
+
+class CompilationWarning(UserWarning):
+    """Something runs slower than it could: what, why, and what to do."""
+
+
+@dataclass
+class Program:
+    """The loss for arguments of one kind, called with the tensors among them, and how it runs."""
+
+    run: Callable[..., Tensor]
+    engine: Literal["compiled", "captured", "eager"]
+    params: dict[str, Tensor] = field(default_factory=dict)
+
+    def check_store(self) -> None:
+        """Raise a RuntimeError if a ``pyro.param`` is no more what the graph trains."""
+        if self.params:
+            now = dict(pyro.get_param_store().named_parameters())
+            for name, tensor in self.params.items():
+                if now.get(name) is not tensor:
+                    raise RuntimeError(
+                        f"Expected pyro.param {name!r} to be the tensor that was captured, actual "
+                        f"{'another one' if name in now else 'none: the parameter store was cleared'}. Compile again."
+                    )
+
+
+def build_program(
+    module: ELBOModule,
+    leaves: Sequence[Any],
+    spec: TreeSpec,
+    *,
+    rows: int | None,
+    engine: Literal["compiled", "captured"],
+    fallback_random: bool,
+    autocast: Callable[[], Any] = nullcontext,
+) -> tuple[Program, bool]:
+    """Capture the loss for these arguments, verify and compile it, and leave everything as it was.
+
+    Parameters
+    ----------
+    module : ELBOModule
+        The loss.
+    leaves, spec
+        Its arguments, as ``tree_flatten((args, kwargs))`` gives them.
+    rows : int or None
+        The length of a batch, where it may vary.
+    engine : {"compiled", "captured"}
+        Whether to compile what was captured.
+    fallback_random : bool
+        Whether random numbers are drawn as eagerly.
+    autocast : callable
+        The context in which the loss is computed.
+
+    Returns
+    -------
+    program : Program
+        An eager one, after a `CompilationWarning`, where there is no graph.
+    fixed : bool
+        Whether `rows` turned out to be fixed in the graph, after a `CompilationWarning`.
+    """
+    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+
+    def eagerly(*given: Tensor) -> Tensor:
+        following = iter(given)
+        args, kwargs = tree_unflatten([next(following) if isinstance(leaf, Tensor) else leaf for leaf in leaves], spec)
+        with own_parameters():
+            return differentiable_loss(module, args, kwargs)
+
+    with _undisturbed(module, tensors):
+        with _same_random_numbers(tensors):
+            loss = eagerly(*tensors)  # validated as the user has it set: a wrong model gets Pyro's own error
+        trained = trained_tensors(loss)
+        graph, failures = _captured(module, leaves, spec, rows, trained, _with_gradients(loss, trained))
+        if graph is None:
+            _warn(
+                f"The model, guide or objective cannot be captured, and runs eagerly: {_reason(failures[-1])}. "
+                "What depends on the values of tensors has to be a tensor operation, torch.where for one."
+            )
+            return Program(eagerly, "eager"), False
+        if failures:
+            _warn(
+                f"The length of the batch, {rows}, is part of the graph, and a batch of another length takes one of "
+                f"its own: {_reason(failures[0])}."
+            )
+            rows = None
+        run: Callable[..., Tensor] = graph
+        if engine == "compiled":
+            try:
+                with autocast():
+                    run = _compile(graph, tensors, trained, rows, fallback_random)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:
+                engine = "captured"
+                _warn(f"The captured graph cannot be compiled, and runs as it is: {_reason(error)}.")
+    params = {
+        name: value
+        for name, value in pyro.get_param_store().named_parameters()
+        if any(value is tensor for tensor in trained)
+    }
+    return Program(run, engine, params), bool(failures)
+
+
+def _captured(
+    module: ELBOModule,
+    leaves: Sequence[Any],
+    spec: TreeSpec,
+    rows: int | None,
+    trained: Sequence[Tensor],
+    expected: Sequence[Tensor | None],
+) -> tuple[GraphModule | None, list[Exception]]:
+    """Capture the loss, if need be at one length of the batch, and verify it; return what failed as well."""
+    failures: list[Exception] = []
+    for batch in [None] if rows is None else [rows, None]:
+        try:
+            graph = capture(module, leaves, spec, batch, trained)
+            _verify(graph, [leaf for leaf in leaves if isinstance(leaf, Tensor)], trained, expected)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            failures.append(error)
+        else:
+            return graph, failures
+    return None, failures
+
+
+def _compile(
+    graph: GraphModule, tensors: Sequence[Tensor], trained: Sequence[Tensor], rows: int | None, fallback_random: bool
+) -> Callable[..., Tensor]:
+    """Compile `graph`, forward and backward."""
+    compiled: Callable[..., Tensor] = torch.compile(
+        graph,
+        fullgraph=True,
+        dynamic=False if rows is None else None,
+        options={"fallback_random": True} if fallback_random else None,
+    )
+    examples = [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in tensors]
+    for example in examples:
+        if rows is not None and has_rows(example, rows):
+            torch._dynamo.mark_dynamic(example, 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _with_gradients(compiled(*examples), trained)
+    return compiled
+
+
+def _verify(
+    graph: GraphModule, tensors: Sequence[Tensor], trained: Sequence[Tensor], expected: Sequence[Tensor | None]
+) -> None:
+    """Raise a RuntimeError unless the graph gives the eager loss and gradients under the same random numbers."""
+    with _same_random_numbers(tensors):
+        actual = _with_gradients(graph(*tensors), trained)
+    names = ["its value", *(f"its gradient for the tensor of shape {tuple(tensor.shape)}" for tensor in trained)]
+    for name, one, other in zip(names, actual, expected, strict=True):
+        if (one is None) != (other is None):
+            raise RuntimeError(f"the graph loses the loss's dependence on a tensor: {name}")
+        if one is not None and other is not None:
+            far = (one - other).norm() > _TOLERANCE * other.norm()
+            if far or not torch.equal(one.isfinite(), other.isfinite()):
+                raise RuntimeError(
+                    f"under one seed the graph's loss is another than the eager one's in {name}: the model depends on "
+                    "something besides its arguments and torch's random numbers"
+                )
+
+
+def _with_gradients(loss: Tensor, trained: Sequence[Tensor]) -> list[Tensor | None]:
+    """Return the loss and its gradients, and leave those that the tensors hold alone."""
+    gradients = torch.autograd.grad(loss, trained, allow_unused=True) if trained else ()
+    return [loss.detach(), *gradients]
+
+
+@contextmanager
+def _same_random_numbers(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Put torch's random state back at the end."""
+    devices = {tensor.device for tensor in tensors if tensor.is_cuda}
+    with torch.random.fork_rng(devices=[device.index for device in devices]):
+        yield
+
+
+@contextmanager
+def _undisturbed(module: nn.Module, tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Put random state, Pyro's and torch's settings and the module's buffers back at the end."""
+    settings = pyro.settings.get()
+    validated = torch.distributions.Distribution._validate_args
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    try:
+        with _same_random_numbers(tensors):
+            yield
+    finally:
+        pyro.settings.set(**settings)
+        # torch.compile switches it off for the process.
+        torch.distributions.Distribution.set_default_validate_args(validated)
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, CompilationWarning, stacklevel=2)
+
+
+def _reason(error: Exception) -> str:
+    """Return what went wrong, and the line of code where it did: the user's, else Pyro's."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = f"{type(error).__name__}: {' '.join(lines[:2])[:300].rstrip('.')}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.line]
+    for skipped in (_LIBRARIES, _LIBRARIES[1:]):
+        for frame in reversed(frames):
+            if not frame.filename.startswith(skipped):
+                return f"{reason} (at {Path(frame.filename).name}, line {frame.lineno}: {frame.line})"
+    return reason
