@@ -8,6 +8,7 @@ from pyro_ricvae.inference.automatic import (
     automatic_n_latent,
 )
 from pyro_ricvae.inference.compiled_elbo import CompiledELBO, compile_elbo
+from pyro_ricvae.inference.compiled_svi import CompiledSVI
 from pyro_ricvae.inference.recipe import Recipe
 from pyro_ricvae.inference.recycling_elbo import RecyclingELBO
 from pyro_ricvae.inference.row_loss import row_loss_terms
@@ -17,6 +18,7 @@ from pyro_ricvae.inference.watch import measure
 __all__ = [
     "CompilationWarning",
     "CompiledELBO",
+    "CompiledSVI",
     "Recipe",
     "RecyclingELBO",
     "Trainer",

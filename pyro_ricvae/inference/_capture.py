@@ -1,16 +1,22 @@
 """Capturing a model, a guide and an objective as one graph of tensor operations."""
 
 import inspect
+import logging
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
+from operator import attrgetter
 from typing import Any
 from unittest.mock import patch
 
 import pyro
 import torch
 from pyro.infer.elbo import ELBOModule
+from pyro.infer.util import Dice
+from pyro.ops import einsum
+from pyro.poutine.indep_messenger import CondIndepStackFrame
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torch.utils._pytree import TreeSpec, tree_unflatten
@@ -91,7 +97,8 @@ def capture(
     GraphModule
         Without branches, Pyro's handlers and values read by Python.
     """
-    tensors = tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
+    # Copies: of a view, an export takes the whole that it is a view of for an input.
+    tensors = tuple(leaf.detach().clone() for leaf in leaves if isinstance(leaf, Tensor))
     dynamic_shapes: Any = None
     if rows is not None:
         batch = torch.export.Dim("batch", min=2)
@@ -108,6 +115,14 @@ def capture(
     return graph  # type: ignore[no-any-return]
 
 
+def batch_length(leaves: Sequence[Any]) -> int | None:
+    """Return the length of the first dimension of the first tensor, the batch."""
+    for leaf in leaves:
+        if isinstance(leaf, Tensor):
+            return leaf.shape[0] if leaf.dim() else None
+    return None
+
+
 def has_rows(tensor: Tensor, rows: int) -> bool:
     """Return whether the first dimension of `tensor` is the batch of that many rows."""
     return tensor.dim() > 0 and tensor.shape[0] == rows
@@ -122,12 +137,43 @@ def _capturing() -> Iterator[None]:
         warnings.simplefilter("ignore")
         stack.enter_context(pyro.validation_enabled(False))
         stack.enter_context(store.scope(without_modules(store.get_state())))
+        # What torch prints of a failure is a whole graph: the one line of it that helps is in the error.
+        stack.enter_context(redirect_stdout(StringIO()))
+        stack.enter_context(redirect_stderr(StringIO()))
+        stack.callback(logging.disable, logging.root.manager.disable)
+        logging.disable()
+        # Pyro and torch.distributions leave checks of values out where they are traced for TorchScript.
+        stack.enter_context(patch.object(torch._C, "_get_tracing_state", lambda: True))
+        stack.enter_context(patch.object(Dice, "compute_expectation", _expectation))
+        stack.enter_context(patch.object(einsum, "contract_expression", _contract_expression))
+        # Equal plates have equal sizes; and a size that varies cannot be hashed.
+        key = attrgetter("name", "dim", "counter")
+        stack.enter_context(patch.object(CondIndepStackFrame, "__hash__", lambda frame: hash(key(frame))))
         # Pyro reads the loss only to report it, and checks it for NaN: both would end in the graph as a branch.
         stack.enter_context(patch.object(Tensor, "item", Tensor.detach))
         for name, module in list(sys.modules.items()):
             if name.startswith("pyro.") and hasattr(module, "warn_if_nan"):
                 stack.enter_context(patch.object(module, "warn_if_nan", lambda value, *_, **__: value))
         yield
+
+
+_PYROS_EXPECTATION: Any = Dice.compute_expectation
+_PYROS_CONTRACT_EXPRESSION: Any = einsum.contract_expression
+
+# What a length that varies is taken for in choosing the order of a contraction.
+_TYPICAL_LENGTH = 100
+
+
+def _contract_expression(equation: str, *shapes: tuple[Any, ...]) -> Any:
+    """Choose the order of a contraction as Pyro does, for lengths that are numbers."""
+    typical = [tuple(n if isinstance(n, int) else _TYPICAL_LENGTH for n in shape) for shape in shapes]
+    return _PYROS_CONTRACT_EXPRESSION(equation, *typical)
+
+
+def _expectation(dice: Dice, costs: Any) -> Any:
+    """Compute an expectation as Pyro does, but leave impossible outcomes out by a zero: a graph keeps its shapes."""
+    with patch.object(Tensor, "masked_select", lambda tensor, mask: torch.where(mask, tensor, 0.0)):
+        return _PYROS_EXPECTATION(dice, costs)
 
 
 def _share(graph: GraphModule, trained: Sequence[Tensor]) -> None:

@@ -34,11 +34,27 @@ class CompilationWarning(UserWarning):
 
 @dataclass
 class Program:
-    """The loss for arguments of one kind, called with the tensors among them, and how it runs."""
+    """The loss for arguments of one kind.
+
+    Attributes
+    ----------
+    run : callable
+        Called with the tensors among the arguments.
+    evaluate : callable
+        The same without gradients, for which nothing is compiled.
+    engine : {"compiled", "captured", "eager"}
+        How it runs.
+    params : dict of str to Tensor
+        The ``pyro.param`` that it trains.
+    fixed_by : str or None
+        Why the length of the batch may not vary, where it should.
+    """
 
     run: Callable[..., Tensor]
+    evaluate: Callable[..., Tensor]
     engine: Literal["compiled", "captured", "eager"]
     params: dict[str, Tensor] = field(default_factory=dict)
+    fixed_by: str | None = None
 
     def check_store(self) -> None:
         """Raise a RuntimeError if a ``pyro.param`` is no more what the graph trains."""
@@ -61,7 +77,7 @@ def build_program(
     engine: Literal["compiled", "captured"],
     fallback_random: bool,
     autocast: Callable[[], Any] = nullcontext,
-) -> tuple[Program, bool]:
+) -> Program:
     """Capture the loss for these arguments, verify and compile it, and leave everything as it was.
 
     Parameters
@@ -81,10 +97,8 @@ def build_program(
 
     Returns
     -------
-    program : Program
+    Program
         An eager one, after a `CompilationWarning`, where there is no graph.
-    fixed : bool
-        Whether `rows` turned out to be fixed in the graph, after a `CompilationWarning`.
     """
     tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
@@ -96,21 +110,19 @@ def build_program(
 
     with _undisturbed(module, tensors):
         with _same_random_numbers(tensors):
-            loss = eagerly(*tensors)  # validated as the user has it set: a wrong model gets Pyro's own error
+            eagerly(*tensors)  # validated as the user has it set: a wrong model gets Pyro's own error
+        with _same_random_numbers(tensors):
+            loss = eagerly(*tensors)  # the first call may have drawn initial values too
         trained = trained_tensors(loss)
         graph, failures = _captured(module, leaves, spec, rows, trained, _with_gradients(loss, trained))
         if graph is None:
-            _warn(
+            warn(
                 f"The model, guide or objective cannot be captured, and runs eagerly: {_reason(failures[-1])}. "
                 "What depends on the values of tensors has to be a tensor operation, torch.where for one."
             )
-            return Program(eagerly, "eager"), False
-        if failures:
-            _warn(
-                f"The length of the batch, {rows}, is part of the graph, and a batch of another length takes one of "
-                f"its own: {_reason(failures[0])}."
-            )
-            rows = None
+            return Program(eagerly, eagerly, "eager")
+        fixed_by = _reason(failures[0]) if failures else None
+        rows = None if failures else rows
         run: Callable[..., Tensor] = graph
         if engine == "compiled":
             try:
@@ -120,13 +132,13 @@ def build_program(
                 raise
             except Exception as error:
                 engine = "captured"
-                _warn(f"The captured graph cannot be compiled, and runs as it is: {_reason(error)}.")
+                warn(f"The captured graph cannot be compiled, and runs as it is: {_reason(error)}.")
     params = {
         name: value
         for name, value in pyro.get_param_store().named_parameters()
         if any(value is tensor for tensor in trained)
     }
-    return Program(run, engine, params), bool(failures)
+    return Program(run, graph, engine, params, fixed_by)
 
 
 def _captured(
@@ -223,13 +235,14 @@ def _undisturbed(module: nn.Module, tensors: Sequence[Tensor]) -> Iterator[None]
                 buffer.copy_(value)
 
 
-def _warn(message: str) -> None:
+def warn(message: str) -> None:
+    """Give a `CompilationWarning`."""
     warnings.warn(message, CompilationWarning, stacklevel=2)
 
 
 def _reason(error: Exception) -> str:
     """Return what went wrong, and the line of code where it did: the user's, else Pyro's."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in str(error).split("Trace Shapes:")[0].splitlines() if line.strip()]
     reason = f"{type(error).__name__}: {' '.join(lines[:2])[:300].rstrip('.')}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.line]
     for skipped in (_LIBRARIES, _LIBRARIES[1:]):

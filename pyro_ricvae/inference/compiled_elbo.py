@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten
 
 from pyro_ricvae.guides import AmortizedNormal
-from pyro_ricvae.inference._capture import has_rows
+from pyro_ricvae.inference._capture import batch_length, has_rows
 from pyro_ricvae.inference._memory import explained_out_of_memory
-from pyro_ricvae.inference._program import Program, build_program
+from pyro_ricvae.inference._program import Program, build_program, warn
 from pyro_ricvae.inference.precision import Precision, check_precision, warn_if_slow, worth_bf16
 from pyro_ricvae.models import VAE
 
@@ -132,7 +132,6 @@ class CompiledELBO(nn.Module):
         self.compiled = compiled
         self._programs: dict[Any, Program] = {}
         self._kind: list[Any] | None = None
-        self._fixed_rows = False
 
     @property
     def engines(self) -> list[str]:
@@ -157,24 +156,31 @@ class CompiledELBO(nn.Module):
             If memory does not suffice: the message suggests a batch size.
         """
         leaves, spec = tree_flatten((args, kwargs))
-        with explained_out_of_memory(_rows(leaves)):
+        with explained_out_of_memory(batch_length(leaves)):
             program = self._program(leaves, spec)
             program.check_store()
+            run = program.run if torch.is_grad_enabled() else program.evaluate
             with self._autocast():
-                return program.run(*(leaf for leaf in leaves if isinstance(leaf, Tensor)))
+                return run(*(leaf for leaf in leaves if isinstance(leaf, Tensor)))
 
     def _program(self, leaves: Sequence[Any], spec: TreeSpec) -> Program:
         """Return the graph for these arguments, which is made if there is none yet."""
-        rows = _rows(leaves) if self.dynamic else None
+        rows = batch_length(leaves) if self.dynamic else None
         kind = [spec, *(_kind(leaf, rows) for leaf in leaves)]
         if self._kind is None:
             self._choose_precision(leaves)
         else:
             _check_kind(self._kind, kind, self.dynamic)
-        may_vary = rows is not None and rows >= 2 and not self._fixed_rows
+        fixed_by = next((each.fixed_by for each in self._programs.values() if each.fixed_by), None)
+        may_vary = rows is not None and rows >= 2 and fixed_by is None
         key = ("any" if may_vary else rows, self.module.training, _constants(self.module.elbo))
         if key not in self._programs:
-            self._programs[key], fixed = build_program(
+            if fixed_by is not None:
+                warn(
+                    f"A batch of {rows} rows is captured anew, since the length of the batch is part of the graph "
+                    f"(len(x) makes it so, x.shape[0] does not): {fixed_by}."
+                )
+            program = build_program(
                 self.module,
                 leaves,
                 spec,
@@ -183,7 +189,10 @@ class CompiledELBO(nn.Module):
                 fallback_random=self.fallback_random,
                 autocast=self._autocast,
             )
-            self._kind, self._fixed_rows = kind, self._fixed_rows or fixed
+            self._kind = kind
+            if program.fixed_by is not None:
+                key = (rows, *key[1:])
+            self._programs[key] = program
         return self._programs[key]
 
     def _choose_precision(self, leaves: Sequence[Any]) -> None:
@@ -192,7 +201,7 @@ class CompiledELBO(nn.Module):
         if self.precision == "auto":
             # Of another pair nobody knows whether it can bear its networks' outputs in bfloat16.
             known = isinstance(self.module.model, VAE) and isinstance(self.module.guide, AmortizedNormal)
-            faster = known and worth_bf16(self.module, _rows(leaves) or 1, self._device)
+            faster = known and worth_bf16(self.module, batch_length(leaves) or 1, self._device)
             self.precision = "bf16" if faster and not self.fallback_random else "fp32"
         elif self.precision == "bf16":
             warn_if_slow(self._device)
@@ -210,14 +219,6 @@ def _device(module: nn.Module, leaves: Sequence[Any]) -> torch.device:
         if isinstance(tensor, Tensor):
             return tensor.device
     return torch.get_default_device()
-
-
-def _rows(leaves: Sequence[Any]) -> int | None:
-    """Return the length of the first tensor's first dimension."""
-    for leaf in leaves:
-        if isinstance(leaf, Tensor):
-            return leaf.shape[0] if leaf.dim() else None
-    return None
 
 
 def _kind(leaf: Any, rows: int | None) -> Any:
