@@ -18,6 +18,8 @@ from pyro_ricvae.data.containers import Rows, as_rows, check_for_training
 from pyro_ricvae.data.scaling import Kind, Scaling, quantisation_step
 from pyro_ricvae.guides import AmortizedNormal
 from pyro_ricvae.inference import Recipe, automatic_epochs, automatic_floor, automatic_hidden, automatic_n_latent
+from pyro_ricvae.inference.engine import Engine
+from pyro_ricvae.inference.precision import Precision
 from pyro_ricvae.likelihoods import FixedNormal, IndexConditionedNormal, LearnedNormal
 from pyro_ricvae.models import VAE
 from pyro_ricvae.networks import MLPDecoder, MLPEncoder
@@ -46,6 +48,9 @@ class Settings:
     quantisation_step: float
     device: torch.device
     recipe: Recipe
+    engine: Engine = "auto"
+    precision: Precision = "auto"
+    engine_reason: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as what JSON can hold."""
@@ -147,7 +152,21 @@ def choose_settings(arguments: Any, rows: Rows) -> tuple[Settings, Scaling, Tens
         floor = automatic_floor(x, center, step, images=scaling.kind == "range")
     if floor is not None and likelihood == "fixed_normal":
         floor = (floor[1], floor[1])  # one scale, which does not move
-    settings = Settings(n_latent, hidden, *passes, epochs, likelihood, prior, floor, scaling.kind, step, device, recipe)
+    settings = Settings(
+        n_latent,
+        hidden,
+        *passes,
+        epochs,
+        likelihood,
+        prior,
+        floor,
+        scaling.kind,
+        step,
+        device,
+        recipe,
+        arguments.engine,
+        arguments.precision,
+    )
     return settings, scaling, x, center
 
 

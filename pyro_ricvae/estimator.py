@@ -1,6 +1,7 @@
 """The estimator: dirty data in, clean data and a trained generative model out."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,8 @@ from pyro_ricvae.data.containers import Rows, as_rows
 from pyro_ricvae.data.scaling import Kind, Scaling
 from pyro_ricvae.guides import AmortizedNormal
 from pyro_ricvae.inference import Recipe, Trainer
+from pyro_ricvae.inference.engine import Engine
+from pyro_ricvae.inference.precision import Precision
 from pyro_ricvae.inference.progress import Progress
 from pyro_ricvae.models import VAE
 
@@ -58,6 +61,11 @@ class RiCVAE(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         farther out than 1e9 standardised units is taken to lie there.
     recipe : inference.Recipe, optional
         The other parts of the training recipe, each with its reason. ``Recipe.plain()`` is the paper's procedure.
+    engine : {"auto", "compiled", "captured", "eager"}, default="auto"
+        How training runs: as one compiled graph, as a graph that is not compiled, or as Pyro does; by what each takes
+        and saves: `inference.choose_engine`.
+    precision : {"auto", "fp32", "bf16"}, default="auto"
+        Of the matrix products in training; "auto" is bfloat16 where that is faster.
     device : str or torch.device, default="auto"
         Where to train. "auto" is CUDA where there is such a device, else the CPU.
     random_state : int, RandomState or None, default=None
@@ -111,6 +119,8 @@ class RiCVAE(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         epochs: int | Literal["auto"] = "auto",
         scaling: Kind | Literal["auto"] = "auto",
         recipe: Recipe | None = None,
+        engine: Engine = "auto",
+        precision: Precision = "auto",
         device: str | torch.device = "auto",
         random_state: Any = None,
         verbose: bool | Literal["auto"] = "auto",
@@ -125,6 +135,8 @@ class RiCVAE(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.epochs = epochs
         self.scaling = scaling
         self.recipe = recipe
+        self.engine: Engine = engine
+        self.precision: Precision = precision
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -176,6 +188,8 @@ class RiCVAE(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             passes=task.settings.train_passes,
             floor=task.settings.floor if hasattr(task.model.likelihood, "floor") else None,
             recipe=task.settings.recipe,
+            engine=task.settings.engine,
+            precision=task.settings.precision,
         )
         n_rows = len(task.x) * sum(phase.epochs * phase.passes for phase in trainer.phases)
         with (
@@ -183,7 +197,9 @@ class RiCVAE(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             Progress(n_rows, self.verbose) as trainer.on_log,
         ):
             trainer.fit(task.x)
-        return self._take_over(task, trainer.history, trainer.messages)
+        choice = trainer.choice
+        chosen = replace(task.settings, engine=choice.engine, precision=choice.precision, engine_reason=choice.reason)
+        return self._take_over(replace(task, settings=chosen), trainer.history, trainer.messages)
 
     def _take_over(self, task: Task, history: list[dict[str, Any]], messages: list[str]) -> "RiCVAE":
         """Take over a trained pair."""

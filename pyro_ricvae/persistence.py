@@ -103,6 +103,8 @@ def load(
         epochs=settings.epochs,
         scaling=settings.scaling,
         recipe=settings.recipe,
+        engine=settings.engine,
+        precision=settings.precision,
         device=settings.device,
         random_state=described["random_state"],
     )

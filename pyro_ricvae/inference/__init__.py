@@ -9,6 +9,7 @@ from pyro_ricvae.inference.automatic import (
 )
 from pyro_ricvae.inference.compiled_elbo import CompiledELBO, compile_elbo
 from pyro_ricvae.inference.compiled_svi import CompiledSVI
+from pyro_ricvae.inference.engine import Choice, choose_engine
 from pyro_ricvae.inference.recipe import Recipe
 from pyro_ricvae.inference.recycling_elbo import RecyclingELBO
 from pyro_ricvae.inference.row_loss import row_loss_terms
@@ -16,6 +17,7 @@ from pyro_ricvae.inference.trainer import Trainer, TrainingError, TrainingWarnin
 from pyro_ricvae.inference.watch import measure
 
 __all__ = [
+    "Choice",
     "CompilationWarning",
     "CompiledELBO",
     "CompiledSVI",
@@ -28,6 +30,7 @@ __all__ = [
     "automatic_floor",
     "automatic_hidden",
     "automatic_n_latent",
+    "choose_engine",
     "compile_elbo",
     "measure",
     "row_loss_terms",

@@ -77,7 +77,7 @@ def compile_elbo(
     >>> from pyro_ricvae.inference import compile_elbo
     >>> def model(x):
     ...     scale = pyro.param("scale", torch.tensor(1.0), constraint=pyro.distributions.constraints.positive)
-    ...     with pyro.plate("data", len(x)):
+    ...     with pyro.plate("data", x.shape[0]):
     ...         pyro.sample("x", pyro.distributions.Normal(0.0, scale), obs=x)
     >>> x = torch.randn(100)
     >>> loss = compile_elbo(Trace_ELBO()(model, lambda x: None), x)  # doctest: +SKIP
@@ -142,6 +142,10 @@ class CompiledELBO(nn.Module):
         """Capture and compile for arguments like these, unless that was done; return the objective itself."""
         self._program(*tree_flatten((args, kwargs)))
         return self
+
+    def captures(self, *args: Any, **kwargs: Any) -> bool:
+        """Return whether arguments like these run as a graph, which is made if there is none yet."""
+        return self._program(*tree_flatten((args, kwargs))).engine != "eager"
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """Return the loss, as the module itself does.

@@ -33,6 +33,8 @@ class CompiledSVI:
         The objective, such as ``Trace_ELBO()``.
     precision, fallback_random, dynamic
         As in `compile_elbo`.
+    compiled : bool, default=True
+        As in `CompiledELBO`.
 
     Attributes
     ----------
@@ -69,6 +71,7 @@ class CompiledSVI:
         precision: Precision = "auto",
         fallback_random: bool = False,
         dynamic: bool = True,
+        compiled: bool = True,
     ) -> None:
         if not callable(optim) or isinstance(optim, type | Optimizer):
             raise TypeError(
@@ -79,7 +82,9 @@ class CompiledSVI:
             raise TypeError(f"Expected loss to be an objective such as Trace_ELBO(), actual {loss!r}.")
         # Pyro's own module, also of an objective that keeps parameters out of the store: SVI has them there.
         self._module = ELBOModule(model, guide, loss)
-        self.elbo = CompiledELBO(self._module, precision=precision, fallback_random=fallback_random, dynamic=dynamic)
+        self.elbo = CompiledELBO(
+            self._module, precision=precision, fallback_random=fallback_random, dynamic=dynamic, compiled=compiled
+        )
         self._optim = optim
         self._optimizer: Optimizer | None = None
         self._parameters: list[Tensor] | None = None

@@ -3,18 +3,21 @@
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from copy import deepcopy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pyro
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
 
 from pyro_ricvae._param_store import own_parameters
 from pyro_ricvae._validation import check_finite, check_rows, positive_finite, positive_int
+from pyro_ricvae.inference._state import State, Tally, shuffled_batches
+from pyro_ricvae.inference._step import RecordedStep, Step
+from pyro_ricvae.inference.compiled_elbo import CompiledELBO
+from pyro_ricvae.inference.engine import Choice, Engine, choose_engine
+from pyro_ricvae.inference.precision import Precision
 from pyro_ricvae.inference.recipe import Recipe
 from pyro_ricvae.inference.recycling_elbo import RecyclingELBO
 from pyro_ricvae.inference.watch import advice, measure, recycling_diverged
@@ -42,7 +45,10 @@ class _Phase:
 
 
 class Trainer:
-    """Trains a pair by a plain loop over an ELBOModule, with Adam, in one phase of single passes and one of recycled.
+    """Trains a pair with Adam, in one phase of single passes and one of recycled.
+
+    A step is one graph where that pays, see `engine`; on CUDA it is recorded with its backward and its optimizer, and
+    replayed. Losses stay on the device until they are looked at.
 
     Neither Pyro's parameter store nor any global setting is changed. Random numbers come from torch's global generator.
 
@@ -58,6 +64,12 @@ class Trainer:
         The floor of the likelihood at the start and at the end, in the model's units. None leaves it as it is.
     recipe : Recipe, optional
         The rest of the recipe.
+    engine : {"auto", "compiled", "captured", "eager"}, default="auto"
+        Whether model, guide and objective are captured as one graph (see `compile_elbo`), and whether that is compiled.
+        "auto" estimates what each takes and saves, `choose_engine`. A captured graph gives the eager result to the last
+        bit, a compiled one draws other random numbers.
+    precision : {"auto", "fp32", "bf16"}, default="auto"
+        Of the matrix products in training; "auto" is "bf16" where that is faster.
     on_log : callable, optional
         Called with each entry of the history as it is made.
 
@@ -68,15 +80,19 @@ class Trainer:
         "epoch", "epochs" (of the phase), "loss" (nats a row and pass), "gradient_norm" (before clipping), "rows" and
         "rows_per_second" since the last look; "learning_rate", "kl_weight" and "floor" of its last step; and what
         `measure` says of up to 512 rows.
+    choice : Choice
+        The engine and the precision, and why; once training has begun.
     messages : list of str
         What the watch said, each also given as a `TrainingWarning`.
 
     Raises
     ------
     ValueError
-        If `epochs` or `passes` is not a whole number >= 1, or `floor` is not two positive and finite numbers, for a
-        likelihood that has a floor.
+        If `epochs` or `passes` is not a whole number >= 1, `floor` is not two positive and finite numbers, for a
+        likelihood that has a floor, or `engine` or `precision` is unknown.
     """
+
+    choice: Choice
 
     def __init__(
         self,
@@ -87,6 +103,8 @@ class Trainer:
         passes: int = 2,
         floor: tuple[float, float] | None = None,
         recipe: Recipe | None = None,
+        engine: Engine = "auto",
+        precision: Precision = "auto",
         on_log: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         self.model: Any = model
@@ -96,9 +114,12 @@ class Trainer:
         self.floor = floor
         self.epochs = positive_int("epochs", epochs)
         self.passes = positive_int("passes", passes)
+        self.engine: Engine = engine
+        self.precision: Precision = precision
         self.on_log = on_log
         self.elbo = RecyclingELBO()
-        self.loss = self.elbo(model, guide)
+        self.module = self.elbo(model, guide)
+        choose_engine(self.module, 1, [], engine, precision)  # raises where they are unknown
         self.history: list[dict[str, Any]] = []
         self.messages: list[str] = []
 
@@ -133,68 +154,74 @@ class Trainer:
             raise ValueError(f"Expected x of shape (n, d) with two rows or more, actual {tuple(x.shape)}.")
         check_finite(x)
         watched = x[torch.linspace(0, len(x) - 1, min(len(x), _WATCHED_ROWS), device=x.device).long()]
-        self.loss(x[: self.recipe.batch_size])  # validated as the user has it set: a wrong pair gets Pyro's own error
+        self.module(x[: self.recipe.batch_size])  # validated as the user has it set: a wrong pair gets Pyro's own error
+        self.choice = self._choose(x)
+        loss: nn.Module = self.module
+        if self.choice.engine != "eager":
+            compiled = self.choice.engine == "compiled"
+            loss = CompiledELBO(self.module, precision=self.choice.precision, compiled=compiled)
         with pyro.validation_enabled(False), own_parameters():
             for phase in self.phases:
-                self._run(phase, x, watched)
+                self._run(phase, loss, x, watched)
             # Not the last entry of the history: training may have gone back since.
             for message in advice(measure(self.model, self.guide, watched), self.model.prior().event_shape[-1]):
                 self._say(message)
         return self
 
-    def _run(self, phase: _Phase, x: Tensor, watched: Tensor) -> None:
-        """Train one phase; where its state is lost, go back to the last good one."""
+    def _steps(self, phase: _Phase, x: Tensor) -> tuple[int, int]:
+        """Return the number of steps in an epoch, and in a phase."""
         steps_per_epoch = -(-len(x) // self.recipe.batch_size)
-        n_steps = phase.epochs * steps_per_epoch
+        return steps_per_epoch, phase.epochs * steps_per_epoch
+
+    def _choose(self, x: Tensor) -> Choice:
+        plan = [(self._steps(phase, x)[1], phase.passes) for phase in self.phases]
+        return choose_engine(self.module, min(len(x), self.recipe.batch_size), plan, self.engine, self.precision)
+
+    def _run(self, phase: _Phase, loss: nn.Module, x: Tensor, watched: Tensor) -> None:
+        """Train one phase; where its state is lost, go back to the last good one."""
+        steps_per_epoch, n_steps = self._steps(phase, x)
         self.elbo.passes = phase.passes
-        optimizer = Adam(self.loss.parameters(), lr=phase.learning_rate)
-        start = good = _State(self.loss, optimizer, measure(self.model, self.guide, watched))
+        step = Step(loss, list(self.module.parameters()), phase.learning_rate, self.recipe.clip_norm)
+        take: Callable[[Tensor], tuple[Tensor, Tensor]] = step
+        if x.is_cuda and isinstance(loss, CompiledELBO) and loss.captures(x[: self.recipe.batch_size]):
+            take = RecordedStep(step)
+        start = good = State(self.module, step.optimizer, measure(self.model, self.guide, watched))
         # Only a model that single passes have trained can be undone by recycling.
         can_diverge = phase.passes > 1 and self.phases[0].passes == 1
-        batches = _batches(x, self.recipe.batch_size)
-        slowed, tally = 1.0, _Tally()
-        for step in range(n_steps):
-            self._set_schedules(phase, step, n_steps, slowed, optimizer)
-            tally.add(self._step(next(batches), optimizer))
-            if (step + 1) % min(steps_per_epoch, _LOG_STEPS) and step + 1 < n_steps:
+        batches = shuffled_batches(x, self.recipe.batch_size)
+        slowed, tally = 1.0, Tally()
+        for number in range(n_steps):
+            rate = slowed * phase.learning_rate * self.recipe.rate_factor(number, n_steps)
+            step.set_learning_rate(rate)
+            self._set_schedules(number / n_steps if phase == self.phases[0] else 1.0)
+            batch = next(batches)
+            tally.add(*take(batch), len(batch))
+            if (number + 1) % min(steps_per_epoch, _LOG_STEPS) and number + 1 < n_steps:
                 continue
             measured = measure(self.model, self.guide, watched)
-            where = f"{phase.name.capitalize()}, step {step + 1} of {n_steps}"
+            where = f"{phase.name.capitalize()}, step {number + 1} of {n_steps}"
             if not (tally.finite and all(map(math.isfinite, measured.values()))):
                 slowed /= 2
                 self._go_back_to_finite(good, where, slowed)
             elif can_diverge and recycling_diverged(start.measured, measured, x.shape[1]):
                 slowed /= 4
-                again = slowed > 2**-_MAX_ROLLBACKS and step + 1 < n_steps
+                again = slowed > 2**-_MAX_ROLLBACKS and number + 1 < n_steps
                 self._go_back_to_single_passes(start, where, again)
                 if not again:
                     return
                 good = start
             else:
-                good = _State(self.loss, optimizer, measured)
-                self._log(phase, (step + 1) / steps_per_epoch, tally, optimizer.param_groups[0]["lr"], measured)
-            tally = _Tally()
+                good = State(self.module, step.optimizer, measured)
+                self._log(phase, (number + 1) / steps_per_epoch, tally, rate, measured)
+            tally = Tally()
 
-    def _step(self, batch: Tensor, optimizer: Optimizer) -> tuple[Tensor, Tensor, int]:
-        """Take one step; return the loss and the gradient's norm, still on the device, and the number of rows."""
-        optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(batch)
-        loss.backward()
-        clip_norm = math.inf if self.recipe.clip_norm is None else self.recipe.clip_norm
-        norm = nn.utils.clip_grad_norm_(self.loss.parameters(), clip_norm)
-        optimizer.step()
-        return loss.detach(), norm, len(batch)
-
-    def _set_schedules(self, phase: _Phase, step: int, n_steps: int, slowed: float, optimizer: Optimizer) -> None:
-        """Set learning rate, KL weight and floor for a step. KL weight and floor move in the first phase alone."""
-        for group in optimizer.param_groups:
-            group["lr"] = slowed * phase.learning_rate * self.recipe.rate_factor(step, n_steps)
-        progress = step / n_steps if phase == self.phases[0] else 1.0
+    def _set_schedules(self, progress: float) -> None:
+        """Set KL weight and floor, at a share of the first phase; in the second one they stay at their ends."""
         self.elbo.kl_weight.fill_(self.recipe.kl_weight(progress))
         if self.floor is not None:
             self.model.likelihood.floor.fill_(self.recipe.floor(self.floor, progress))
 
-    def _go_back_to_finite(self, good: "_State", where: str, slowed: float) -> None:
+    def _go_back_to_finite(self, good: State, where: str, slowed: float) -> None:
         good.restore()
         if slowed < 2**-_MAX_ROLLBACKS:
             raise TrainingError(
@@ -206,7 +233,7 @@ class Trainer:
             "learning rate. If this happens again, give a larger floor or a smaller learning rate."
         )
 
-    def _go_back_to_single_passes(self, start: "_State", where: str, again: bool) -> None:
+    def _go_back_to_single_passes(self, start: State, where: str, again: bool) -> None:
         start.restore()
         then = "go on at a quarter of the learning rate" if again else "left it at that"
         self._say(
@@ -215,9 +242,7 @@ class Trainer:
             "floor."
         )
 
-    def _log(
-        self, phase: _Phase, epoch: float, tally: "_Tally", learning_rate: float, measured: dict[str, float]
-    ) -> None:
+    def _log(self, phase: _Phase, epoch: float, tally: Tally, learning_rate: float, measured: dict[str, float]) -> None:
         entry: dict[str, Any] = {
             "phase": phase.name,
             "passes": phase.passes,
@@ -243,46 +268,6 @@ class Trainer:
         warnings.warn(message, TrainingWarning, stacklevel=4)
 
 
-class _State:
-    """A copy of parameters, buffers and the optimizer's moments, and what `measure` said of it."""
-
-    def __init__(self, module: nn.Module, optimizer: Optimizer, measured: dict[str, float]) -> None:
-        self.owners: tuple[Any, ...] = module, optimizer
-        self.saved = [deepcopy(owner.state_dict()) for owner in self.owners]
-        self.measured = measured
-
-    def restore(self) -> None:
-        for owner, saved in zip(self.owners, self.saved, strict=True):
-            owner.load_state_dict(deepcopy(saved))
-
-
-class _Tally:
-    """Sums over the steps since the last look, kept on the device, so that no step waits for it."""
-
-    def __init__(self) -> None:
-        self.began = time.perf_counter()
-        self.loss: Tensor | float = 0.0
-        self.norm: Tensor | float = 0.0
-        self.rows = self.steps = 0
-
-    def add(self, step: tuple[Tensor, Tensor, int]) -> None:
-        loss, norm, rows = step
-        self.loss, self.norm = self.loss + loss, self.norm + norm
-        self.rows, self.steps = self.rows + rows, self.steps + 1
-
-    @property
-    def finite(self) -> bool:
-        return math.isfinite(float(self.loss)) and math.isfinite(float(self.norm))
-
-    @property
-    def mean_loss(self) -> float:
-        return float(self.loss) / self.rows
-
-    @property
-    def mean_norm(self) -> float:
-        return float(self.norm) / self.steps
-
-
 def _check_floor(floor: Any, model: Any) -> None:
     if floor is None:
         return
@@ -290,10 +275,3 @@ def _check_floor(floor: Any, model: Any) -> None:
         raise ValueError(f"Expected floor to be None, or (start, end) for a likelihood with a floor, actual {floor!r}.")
     for end in floor:
         positive_finite("each end of floor", end)
-
-
-def _batches(x: Tensor, batch_size: int) -> Iterator[Tensor]:
-    """Yield batches of rows without end, each epoch in an order of its own; its last batch may be smaller."""
-    while True:
-        for rows in torch.randperm(len(x), device=x.device).split(batch_size):
-            yield x[rows]

@@ -97,7 +97,7 @@ class VAE(PyroModule):
         ValueError
             If the decoder's outputs do not fit the likelihood or `x`.
         """
-        output = self.decoder(z)
+        output = self._decoder_output(z)
         if x is None:
             x = output[0] if isinstance(output, tuple) else output
         self._check_decoder_output(output, z, x)
@@ -140,6 +140,13 @@ class VAE(PyroModule):
                 )
             value: Tensor = pyro.sample("x", self.decode(z, x), obs=x)
             return value
+
+    def _decoder_output(self, z: Tensor) -> Any:
+        """Return the decoder's output in the precision of `z`: under autocast a network's is less."""
+        output = self.decoder(z)
+        if isinstance(output, tuple):
+            return tuple(each.to(z.dtype) if isinstance(each, Tensor) else each for each in output)
+        return output.to(z.dtype) if isinstance(output, Tensor) else output
 
     def _check_decoder_output(self, output: Any, z: Tensor, x: Tensor) -> None:
         """Raise a ValueError unless `output` is as many tensors as the likelihood asks for, each of x's shape."""

@@ -12,6 +12,7 @@ from rigged import STEPS, equal, low_rank_rows, parameters
 from torch import Tensor
 
 from pyro_ricvae.inference import Trainer, TrainingWarning, measure
+from pyro_ricvae.inference._step import Step
 
 quiet = pytest.mark.filterwarnings("ignore::pyro_ricvae.inference.TrainingWarning")
 
@@ -71,19 +72,20 @@ def test_a_wrong_step_after_that_goes_back_no_further(monkeypatch: pytest.Monkey
     answers = iter([False, True, False])
     monkeypatch.setattr("pyro_ricvae.inference.trainer.recycling_diverged", lambda *_: next(answers))
     trainer, x, before = recycled(epochs=8, recycling_rate=1.0)
-    go_back, step = trainer._go_back_to_finite, trainer._step
+    go_back, step = trainer._go_back_to_finite, Step.__call__
     taken = []
 
     def spoiled(*args: Any) -> Any:
-        loss, norm, n_rows = step(*args)
+        loss, norm = step(*args)
         taken.append(loss)
-        return (loss * math.nan if len(taken) == 7 else loss), norm, n_rows
+        return (loss * math.nan if len(taken) == 7 else loss), norm
 
     def watched(*args: Any) -> None:
         go_back(*args)
         assert equal(parameters(trainer.model, trainer.guide), before)
 
-    trainer._step, trainer._go_back_to_finite = spoiled, watched  # type: ignore[method-assign]
+    monkeypatch.setattr(Step, "__call__", spoiled)
+    trainer._go_back_to_finite = watched  # type: ignore[method-assign]
     trainer.fit(x)
     assert [message.split(":")[0] for message in trainer.messages[:2]] == [
         "Recycling, step 2 of 4",
