@@ -1,5 +1,7 @@
 """The amortised normal guide."""
 
+from typing import ClassVar
+
 import pyro
 import pyro.distributions as dist
 from pyro.distributions import TorchDistribution
@@ -42,6 +44,9 @@ class AmortizedNormal(PyroModule):
     >>> guide(torch.zeros(3, 5)).shape
     torch.Size([3, 2])
     """
+
+    #: The encoder may compute in less precision: its output is cast where the distribution is built.
+    autocast_safe: ClassVar[bool] = True
 
     def __init__(self, encoder: nn.Module, size: int | None = None) -> None:
         super().__init__()

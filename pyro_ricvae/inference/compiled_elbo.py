@@ -9,12 +9,10 @@ from pyro.infer.elbo import ELBOModule
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten
 
-from pyro_ricvae.guides import AmortizedNormal
 from pyro_ricvae.inference._capture import batch_length, has_rows
 from pyro_ricvae.inference._memory import explained_out_of_memory
 from pyro_ricvae.inference._program import Program, build_program, warn
 from pyro_ricvae.inference.precision import Precision, check_precision, warn_if_slow, worth_bf16
-from pyro_ricvae.models import VAE
 
 # Arguments that are part of a graph are compared by value if they are of these types, otherwise by identity.
 _PLAIN = (bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size)
@@ -41,8 +39,9 @@ def compile_elbo(
         Arguments to capture it with, as of one step: tensors, or anything else. What is no tensor is part of the graph.
     precision : {"auto", "fp32", "bf16"}, default="auto"
         Of the matrix products. "bf16" is autocast to bfloat16: this package's models and guides still compute
-        residuals, logarithms, KL and sums in float32; another model does so only where it casts its networks' outputs.
-        "auto" is "bf16" for this package's pairs where the hardware is faster at it, and "fp32" otherwise.
+        residuals, logarithms, KL and sums in float32; another model does so only where it casts its networks' outputs,
+        and may then say so by an attribute ``autocast_safe = True``. "auto" is "bf16" for such a model and guide where
+        the hardware is faster at it, and "fp32" otherwise.
     fallback_random : bool, default=False
         Draw the random numbers as the eager loss does, which is slower: one seed then gives the eager loss to 2e-6 of
         its size and its gradient to 2e-5. Otherwise one seed gives one result, but not that of the eager loss.
@@ -177,7 +176,8 @@ class CompiledELBO(nn.Module):
             _check_kind(self._kind, kind, self.dynamic)
         fixed_by = next((each.fixed_by for each in self._programs.values() if each.fixed_by), None)
         may_vary = rows is not None and rows >= 2 and fixed_by is None
-        key = ("any" if may_vary else rows, self.module.training, _constants(self.module.elbo))
+        training = tuple(part.training for part in self.module.modules())
+        key = ("any" if may_vary else rows, training, _constants(self.module.elbo))
         if key not in self._programs:
             if fixed_by is not None:
                 warn(
@@ -204,7 +204,7 @@ class CompiledELBO(nn.Module):
         self._device = _device(self.module, leaves)
         if self.precision == "auto":
             # Of another pair nobody knows whether it can bear its networks' outputs in bfloat16.
-            known = isinstance(self.module.model, VAE) and isinstance(self.module.guide, AmortizedNormal)
+            known = all(getattr(part, "autocast_safe", False) for part in (self.module.model, self.module.guide))
             faster = known and worth_bf16(self.module, batch_length(leaves) or 1, self._device)
             self.precision = "bf16" if faster and not self.fallback_random else "fp32"
         elif self.precision == "bf16":

@@ -1,6 +1,6 @@
 """The generative model."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pyro
 from pyro.distributions import TorchDistribution
@@ -58,6 +58,9 @@ class VAE(PyroModule):
     >>> model(torch.zeros(3, 5)).shape
     torch.Size([3, 5])
     """
+
+    #: The decoder may compute in less precision: its output is cast where the distribution is built.
+    autocast_safe: ClassVar[bool] = True
 
     def __init__(self, decoder: nn.Module, likelihood: nn.Module, prior: nn.Module, size: int | None = None) -> None:
         super().__init__()
