@@ -127,7 +127,10 @@ class RecordedStep:
         return results
 
     def _record(self, batch: Tensor) -> _Recorded:
-        batch = batch.clone()
-        results: list[tuple[Tensor, Tensor]] = []
-        replay = self.record(lambda: results.append(self.step(batch)))
-        return _Recorded(replay, batch, results[-1])
+        batch, loss, norm = batch.clone(), batch.new_zeros(()), batch.new_zeros(())
+
+        def take() -> None:
+            for kept, result in zip((loss, norm), self.step(batch), strict=True):
+                kept.copy_(result)
+
+        return _Recorded(self.record(take), batch, (loss, norm))
