@@ -5,7 +5,9 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -168,20 +170,42 @@ def _compile(
     graph: GraphModule, tensors: Sequence[Tensor], trained: Sequence[Tensor], rows: int | None, fallback_random: bool
 ) -> Callable[..., Tensor]:
     """Compile `graph`, forward and backward."""
-    compiled: Callable[..., Tensor] = torch.compile(
-        graph,
-        fullgraph=True,
-        dynamic=False if rows is None else None,
-        options={"fallback_random": True} if fallback_random else None,
-    )
     examples = [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in tensors]
     for example in examples:
         if rows is not None and has_rows(example, rows):
             torch._dynamo.mark_dynamic(example, 0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        compiled: Callable[..., Tensor] = torch.compile(
+            graph if fallback_random else _with_fused_noise(graph),
+            fullgraph=True,
+            dynamic=False if rows is None else None,
+            backend=partial(_backend, fallback_random=fallback_random),
+        )
         _with_gradients(compiled(*examples), trained)
     return compiled
+
+
+def _backend(graph: GraphModule, examples: list[Tensor], *, fallback_random: bool) -> Any:
+    """Compile by Inductor, but merge no two operations that look alike: torch takes some random draws for such."""
+    from torch._inductor.compile_fx import compile_fx  # takes seconds to import
+
+    with torch._functorch.config.patch(cse=False):
+        return compile_fx(graph, examples, config_patches={"fallback_random": fallback_random})
+
+
+def _with_fused_noise(graph: GraphModule) -> GraphModule:
+    """Return a copy of `graph` that draws normal numbers by an operation that a compiler can fuse with others."""
+    graph = GraphModule(graph, deepcopy(graph.graph))  # shares the tensors
+    for node in graph.graph.find_nodes(op="call_function", target=torch.ops.aten.normal.Tensor_Tensor):
+        mean, std = node.args[:2]
+        with graph.graph.inserting_before(node):
+            noise = graph.graph.call_function(torch.ops.aten.randn_like.default, (mean,))
+            spread = graph.graph.call_function(torch.ops.aten.mul.Tensor, (noise, std))
+            node.replace_all_uses_with(graph.graph.call_function(torch.ops.aten.add.Tensor, (spread, mean)))
+        graph.graph.erase_node(node)
+    graph.recompile()
+    return graph
 
 
 def _verify(
