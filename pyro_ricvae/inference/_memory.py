@@ -12,7 +12,8 @@ def explained_out_of_memory(rows: int | None) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+        said = str(error).startswith("Out of memory")
+        if said or not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
             raise
         if rows is None:
             then = "Give fewer data at once."

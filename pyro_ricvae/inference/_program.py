@@ -1,10 +1,11 @@
 """One captured graph: made, verified, compiled, and what to say where that fails."""
 
 import contextlib
+import re
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,13 +15,14 @@ from typing import Any, Literal
 import pyro
 import torch
 from pyro.infer.elbo import ELBOModule
-from torch import Tensor, nn
+from torch import Tensor
 from torch.fx import GraphModule
 from torch.utils._pytree import TreeSpec, tree_unflatten
 
 import pyro_ricvae
 from pyro_ricvae._param_store import own_parameters
-from pyro_ricvae.inference._capture import capture, differentiable_loss, has_rows, trained_tensors
+from pyro_ricvae.inference._capture import capture, differentiable_loss, trained_tensors
+from pyro_ricvae.inference._undisturbed import other_random_numbers, same_random_numbers, undisturbed
 
 # How far the captured loss and its gradient may be from the eager ones under one seed, relative to their size. They are
 # equal to the last bit, unless the model depends on something besides its arguments and torch's random numbers.
@@ -75,7 +77,7 @@ def build_program(
     leaves: Sequence[Any],
     spec: TreeSpec,
     *,
-    rows: int | None,
+    with_rows: Sequence[bool] | None,
     engine: Literal["compiled", "captured"],
     fallback_random: bool,
     autocast: Callable[[], Any] = nullcontext,
@@ -88,8 +90,8 @@ def build_program(
         The loss.
     leaves, spec
         Its arguments, as ``tree_flatten((args, kwargs))`` gives them.
-    rows : int or None
-        The length of a batch, where it may vary.
+    with_rows : sequence of bool or None
+        Of each tensor among them, whether its first dimension is the batch, where the length of that may vary.
     engine : {"compiled", "captured"}
         Whether to compile what was captured.
     fallback_random : bool
@@ -102,7 +104,6 @@ def build_program(
     Program
         An eager one, after a `CompilationWarning`, where there is no graph.
     """
-    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
     def eagerly(*given: Tensor) -> Tensor:
         following = iter(given)
@@ -110,13 +111,21 @@ def build_program(
         with own_parameters():
             return differentiable_loss(module, args, kwargs)
 
-    with _undisturbed(module, tensors):
-        with _same_random_numbers(tensors):
-            eagerly(*tensors)  # validated as the user has it set: a wrong model gets Pyro's own error
-        with _same_random_numbers(tensors):
+    with torch.inference_mode(False), torch.enable_grad(), undisturbed(module, leaves) as noting_buffers:
+        leaves = [leaf.clone() if isinstance(leaf, Tensor) and leaf.is_inference() else leaf for leaf in leaves]
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        with noting_buffers, same_random_numbers(tensors):
+            first = eagerly(*tensors)  # validated as the user has it set: a wrong model gets Pyro's own error
+        with same_random_numbers(tensors):
+            others = other_random_numbers()
             loss = eagerly(*tensors)  # the first call may have drawn initial values too
+            drawn = other_random_numbers() != others
         trained = trained_tensors(loss)
-        graph, failures = _captured(module, leaves, spec, rows, trained, _with_gradients(loss, trained))
+        expected = _with_gradients(loss, trained)
+        if obstacle := _obstacle(drawn, trained_tensors(first), trained):
+            graph, failures = None, [obstacle]
+        else:
+            graph, failures = _captured(module, leaves, spec, with_rows, trained, expected)
         if graph is None:
             warn(
                 f"The model, guide or objective cannot be captured, and runs eagerly: {_reason(failures[-1])}. "
@@ -124,12 +133,12 @@ def build_program(
             )
             return Program(eagerly, eagerly, "eager")
         fixed_by = _reason(failures[0]) if failures else None
-        rows = None if failures else rows
+        with_rows = None if failures else with_rows
         run: Callable[..., Tensor] = graph
         if engine == "compiled":
             try:
                 with autocast():
-                    run = _compile(graph, tensors, trained, rows, fallback_random)
+                    run = _compile(graph, tensors, trained, with_rows, fallback_random)
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:
@@ -147,15 +156,15 @@ def _captured(
     module: ELBOModule,
     leaves: Sequence[Any],
     spec: TreeSpec,
-    rows: int | None,
+    with_rows: Sequence[bool] | None,
     trained: Sequence[Tensor],
     expected: Sequence[Tensor | None],
 ) -> tuple[GraphModule | None, list[Exception]]:
     """Capture the loss, if need be at one length of the batch, and verify it; return what failed as well."""
     failures: list[Exception] = []
-    for batch in [None] if rows is None else [rows, None]:
+    for varying in [None] if with_rows is None else [with_rows, None]:
         try:
-            graph = capture(module, leaves, spec, batch, trained)
+            graph = capture(module, leaves, spec, varying, trained)
             _verify(graph, [leaf for leaf in leaves if isinstance(leaf, Tensor)], trained, expected)
         except torch.OutOfMemoryError:
             raise
@@ -167,23 +176,28 @@ def _captured(
 
 
 def _compile(
-    graph: GraphModule, tensors: Sequence[Tensor], trained: Sequence[Tensor], rows: int | None, fallback_random: bool
+    graph: GraphModule,
+    tensors: Sequence[Tensor],
+    trained: Sequence[Tensor],
+    with_rows: Sequence[bool] | None,
+    fallback_random: bool,
 ) -> Callable[..., Tensor]:
     """Compile `graph`, forward and backward."""
-    examples = [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in tensors]
-    for example in examples:
-        if rows is not None and has_rows(example, rows):
+    examples = [tensor.detach().contiguous().requires_grad_(tensor.requires_grad) for tensor in tensors]
+    for example, varies in zip(examples, with_rows or [], strict=False):
+        if varies:
             torch._dynamo.mark_dynamic(example, 0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         compiled: Callable[..., Tensor] = torch.compile(
             graph if fallback_random else _with_fused_noise(graph),
             fullgraph=True,
-            dynamic=False if rows is None else None,
+            dynamic=False if with_rows is None else None,
             backend=partial(_backend, fallback_random=fallback_random),
         )
         _with_gradients(compiled(*examples), trained)
-    return compiled
+    # Other strides would be compiled anew.
+    return lambda *given: compiled(*(tensor.contiguous() for tensor in given))
 
 
 def _backend(graph: GraphModule, examples: list[Tensor], *, fallback_random: bool) -> Any:
@@ -212,7 +226,7 @@ def _verify(
     graph: GraphModule, tensors: Sequence[Tensor], trained: Sequence[Tensor], expected: Sequence[Tensor | None]
 ) -> None:
     """Raise a RuntimeError unless the graph gives the eager loss and gradients under the same random numbers."""
-    with _same_random_numbers(tensors):
+    with same_random_numbers(tensors):
         actual = _with_gradients(graph(*tensors), trained)
     names = ["its value", *(f"its gradient for the tensor of shape {tuple(tensor.shape)}" for tensor in trained)]
     for name, one, other in zip(names, actual, expected, strict=True):
@@ -233,30 +247,18 @@ def _with_gradients(loss: Tensor, trained: Sequence[Tensor]) -> list[Tensor | No
     return [loss.detach(), *gradients]
 
 
-@contextmanager
-def _same_random_numbers(tensors: Sequence[Tensor]) -> Iterator[None]:
-    """Put torch's random state back at the end."""
-    devices = {tensor.device for tensor in tensors if tensor.is_cuda}
-    with torch.random.fork_rng(devices=[device.index for device in devices]):
-        yield
-
-
-@contextmanager
-def _undisturbed(module: nn.Module, tensors: Sequence[Tensor]) -> Iterator[None]:
-    """Put random state, Pyro's and torch's settings and the module's buffers back at the end."""
-    settings = pyro.settings.get()
-    validated = torch.distributions.Distribution._validate_args
-    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
-    try:
-        with _same_random_numbers(tensors):
-            yield
-    finally:
-        pyro.settings.set(**settings)
-        # torch.compile switches it off for the process.
-        torch.distributions.Distribution.set_default_validate_args(validated)
-        with torch.no_grad():
-            for buffer, value in buffers:
-                buffer.copy_(value)
+def _obstacle(drawn: bool, first: Sequence[Tensor], second: Sequence[Tensor]) -> Exception | None:
+    """Return what is wrong with a graph of the model though it may compute what the model did this time."""
+    if drawn:
+        return RuntimeError("the model draws random numbers from NumPy or Python's random: draw them from torch")
+    known = {id(tensor) for tensor in first}
+    for tensor in second:
+        if id(tensor) not in known:
+            return RuntimeError(
+                f"a parameter of shape {tuple(tensor.shape)} is made anew at every call, so nothing can train it: "
+                "make networks outside the model, and give pyro.param a plain tensor"
+            )
+    return None
 
 
 def warn(message: str) -> None:
@@ -266,8 +268,11 @@ def warn(message: str) -> None:
 
 def _reason(error: Exception) -> str:
     """Return what went wrong, and the line of code where it did: the user's, else Pyro's."""
-    lines = [line.strip() for line in str(error).split("Trace Shapes:")[0].splitlines() if line.strip()]
-    reason = f"{type(error).__name__}: {' '.join(lines[:2])[:300].rstrip('.')}"
+    # What follows is for who calls torch.export: a listing of shapes, and advice on other exports.
+    message = re.split("Trace Shapes:|The error above occurred", str(error))[0]
+    message = re.sub(r" For more information, run with \S+", "", message)
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    reason = ": ".join([type(error).__name__, " ".join(lines[:2])[:300].rstrip(".")][: 1 + bool(lines)])
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.line]
     for skipped in (_LIBRARIES, _LIBRARIES[1:]):
         for frame in reversed(frames):

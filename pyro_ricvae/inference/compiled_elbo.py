@@ -9,7 +9,7 @@ from pyro.infer.elbo import ELBOModule
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten
 
-from pyro_ricvae.inference._capture import batch_length, has_rows
+from pyro_ricvae.inference._capture import batch_length
 from pyro_ricvae.inference._memory import explained_out_of_memory
 from pyro_ricvae.inference._program import Program, build_program, warn
 from pyro_ricvae.inference.precision import Precision, check_precision, warn_if_slow, worth_bf16
@@ -131,6 +131,8 @@ class CompiledELBO(nn.Module):
         self.compiled = compiled
         self._programs: dict[Any, Program] = {}
         self._kind: list[Any] | None = None
+        self._with_rows: list[bool] | None = None
+        self._parts = list(module.modules())  # to walk through them takes longer than to ask each for its mode
 
     @property
     def engines(self) -> list[str]:
@@ -139,12 +141,14 @@ class CompiledELBO(nn.Module):
 
     def prepare(self, *args: Any, **kwargs: Any) -> "CompiledELBO":
         """Capture and compile for arguments like these, unless that was done; return the objective itself."""
-        self._program(*tree_flatten((args, kwargs)))
+        self.captures(*args, **kwargs)
         return self
 
     def captures(self, *args: Any, **kwargs: Any) -> bool:
         """Return whether arguments like these run as a graph, which is made if there is none yet."""
-        return self._program(*tree_flatten((args, kwargs))).engine != "eager"
+        leaves, spec = tree_flatten((args, kwargs))
+        with explained_out_of_memory(batch_length(leaves)):
+            return self._program(leaves, spec).engine != "eager"
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """Return the loss, as the module itself does.
@@ -169,35 +173,54 @@ class CompiledELBO(nn.Module):
     def _program(self, leaves: Sequence[Any], spec: TreeSpec) -> Program:
         """Return the graph for these arguments, which is made if there is none yet."""
         rows = batch_length(leaves) if self.dynamic else None
-        kind = [spec, *(_kind(leaf, rows) for leaf in leaves)]
-        if self._kind is None:
-            self._choose_precision(leaves)
-        else:
-            _check_kind(self._kind, kind, self.dynamic)
+        kind, with_rows = self._checked(leaves, spec, rows)
         fixed_by = next((each.fixed_by for each in self._programs.values() if each.fixed_by), None)
-        may_vary = rows is not None and rows >= 2 and fixed_by is None
-        training = tuple(part.training for part in self.module.modules())
-        key = ("any" if may_vary else rows, training, _constants(self.module.elbo))
-        if key not in self._programs:
+        varies = rows is not None and rows >= 2 and fixed_by is None
+        if (key := self._key("any" if varies else rows)) not in self._programs:
             if fixed_by is not None:
                 warn(
                     f"A batch of {rows} rows is captured anew, since the length of the batch is part of the graph "
-                    f"(len(x) makes it so, x.shape[0] does not): {fixed_by}."
+                    f"(a loop over the batch makes it so): {fixed_by}."
                 )
             program = build_program(
                 self.module,
                 leaves,
                 spec,
-                rows=rows if may_vary else None,
+                with_rows=with_rows if varies else None,
                 engine="compiled" if self.compiled else "captured",
                 fallback_random=self.fallback_random,
                 autocast=self._autocast,
             )
-            self._kind = kind
-            if program.fixed_by is not None:
-                key = (rows, *key[1:])
+            # Not the key of before: the first call may set what Pyro finds out by itself.
+            key = self._key("any" if varies and program.fixed_by is None else rows)
             self._programs[key] = program
+        self._kind, self._with_rows = kind, with_rows
         return self._programs[key]
+
+    def _key(self, rows: int | str | None) -> tuple[Any, ...]:
+        """Return what a graph is made for: the length of a batch, "any" where it may vary, modes and settings."""
+        return rows, tuple([part.training for part in self._parts]), _constants(self.module.elbo)
+
+    def _checked(self, leaves: Sequence[Any], spec: TreeSpec, rows: int | None) -> tuple[list[Any], list[bool] | None]:
+        """Return the kind of the arguments, and which tensors hold the batch; raise an error if they have changed."""
+        with_rows = self._with_rows
+        new = with_rows is None and rows is not None and rows >= 2
+        if new:
+            # Of a batch of one row nobody knows what else is one: it is decided by the first that is longer.
+            tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+            with_rows = [tensor.dim() > 0 and tensor.shape[0] == rows for tensor in tensors]
+        varying = iter(with_rows or [])
+        kind = [
+            spec,
+            *(_kind(leaf, next(varying, False), rows) if isinstance(leaf, Tensor) else leaf for leaf in leaves),
+        ]
+        if self._kind is None:
+            self._choose_precision(leaves)
+        elif new:
+            _check_kind([_without_length(each) for each in self._kind], [_without_length(each) for each in kind], True)
+        else:
+            _check_kind(self._kind, kind, self.dynamic)
+        return kind, with_rows
 
     def _choose_precision(self, leaves: Sequence[Any]) -> None:
         """Choose the precision, and bring the KL weight to the device: a graph takes it from there."""
@@ -225,12 +248,15 @@ def _device(module: nn.Module, leaves: Sequence[Any]) -> torch.device:
     return torch.get_default_device()
 
 
-def _kind(leaf: Any, rows: int | None) -> Any:
-    """Return what has to be the same of an argument in every call."""
-    if not isinstance(leaf, Tensor):
-        return leaf
-    batch = rows is not None and has_rows(leaf, rows)
-    return (("rows", *leaf.shape[1:]) if batch else tuple(leaf.shape), leaf.dtype, leaf.device)
+def _kind(tensor: Tensor, varies: bool, rows: int | None) -> Any:
+    """Return what has to be the same of a tensor in every call."""
+    batch = varies and tensor.dim() > 0 and tensor.shape[0] == rows
+    return (("rows", *tensor.shape[1:]) if batch else tuple(tensor.shape), tensor.dtype, tensor.device)
+
+
+def _without_length(kind: Any) -> Any:
+    """Return the kind of a tensor without the length of its first dimension."""
+    return (("any", *kind[0][1:]), *kind[1:]) if isinstance(kind, tuple) else kind
 
 
 def _check_kind(captured: list[Any], actual: list[Any], dynamic: bool) -> None:

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from pyro_ricvae.inference._capture import batch_length, differentiable_loss
 from pyro_ricvae.inference._memory import explained_out_of_memory
+from pyro_ricvae.inference._undisturbed import undisturbed
 from pyro_ricvae.inference.compiled_elbo import CompiledELBO
 from pyro_ricvae.inference.precision import Precision
 
@@ -93,13 +94,25 @@ class CompiledSVI:
         """Return the parameters that the first call finds, as SVI does."""
         if self._parameters is None:
             # As SVI's first step: in Pyro's own store, validated, with the initial values drawn.
-            with poutine.trace(param_only=True) as found:
+            with (
+                explained_out_of_memory(batch_length(args)),
+                undisturbed(self._module, args) as noting_buffers,
+                noting_buffers,
+                torch.enable_grad(),
+                poutine.trace(param_only=True) as found,
+            ):
                 differentiable_loss(self._module, args, kwargs)
             values: list[Any] = [site["value"] for site in found.trace.nodes.values()]
             unconstrained = [value.unconstrained() if hasattr(value, "unconstrained") else value for value in values]
-            self._parameters = list({id(parameter): parameter for parameter in unconstrained}.values())
+            parameters: list[Tensor] = list({id(parameter): parameter for parameter in unconstrained}.values())
             if not isinstance(self._optim, PyroOptim):
-                self._optimizer = self._optim(self._parameters)
+                self._optimizer = self._optim(parameters)
+                if not isinstance(self._optimizer, Optimizer):
+                    raise TypeError(
+                        "Expected optim to be a function that makes a torch optimizer of a list of parameters, actual "
+                        f"one that makes {self._optimizer!r}."
+                    )
+            self._parameters = parameters
         return self._parameters
 
     def step(self, *args: Any, **kwargs: Any) -> float:
