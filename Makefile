@@ -13,11 +13,11 @@ SEED ?= 0
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install demo test lint types format mutants clean
+.PHONY: help install demo test lint types format bench bench-gpu mutants clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s%s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s%s\n", $$1, $$2 }' Makefile
 
 install: $(INSTALLED) ## make the environment in .venv
 
@@ -43,6 +43,17 @@ types: $(INSTALLED) ## mypy, strict on the package
 format: $(INSTALLED) ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: $(INSTALLED) ## time the training step beside others, into $(OUT)/bench: hours; see benchmarks/README.md
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[bench]'
+	$(BIN)/python -m benchmarks steps --out $(OUT)/bench
+	$(BIN)/python -m benchmarks startup --out $(OUT)/bench
+	$(BIN)/python -m benchmarks render $(OUT)/bench
+
+bench-gpu: $(INSTALLED) ## the same on a CUDA device
+	$(BIN)/python -m benchmarks steps --device cuda --out $(OUT)/bench-gpu
+	$(BIN)/python -m benchmarks startup --device cuda --out $(OUT)/bench-gpu
+	$(BIN)/python -m benchmarks render $(OUT)/bench-gpu
 
 mutants: $(INSTALLED) ## break the code on purpose, one fault at a time: each must make a test fail
 	$(BIN)/python tests/mutants.py
