@@ -26,20 +26,27 @@ from pyro_ricvae._param_store import without_modules
 
 
 @contextmanager
+def silent() -> Iterator[None]:
+    """Keep what torch prints and logs of a failure, a whole graph: the one line of it that helps is in the error."""
+    logged = logging.root.manager.disable
+    logging.disable()
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logged)
+
+
+@contextmanager
 def capturing() -> Iterator[None]:
     """Let no value be read from a tensor, which a graph cannot do, and keep what the capture leaves behind away."""
     _complete_torch()
     store = pyro.get_param_store()
     with ExitStack() as stack:
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")
         stack.enter_context(pyro.validation_enabled(False))
         stack.enter_context(store.scope(without_modules(store.get_state())))
-        # What torch prints of a failure is a whole graph: the one line of it that helps is in the error.
-        stack.enter_context(redirect_stdout(StringIO()))
-        stack.enter_context(redirect_stderr(StringIO()))
-        stack.callback(logging.disable, logging.root.manager.disable)
-        logging.disable()
+        stack.enter_context(silent())
         stack.enter_context(patch.object(torch._C, "_get_tracing_state", _pyro_is_traced))
         # A distribution made before keeps its own setting; the first call has been validated.
         stack.enter_context(patch.object(torch.distributions.Distribution, "_validate_sample", lambda *_: None))

@@ -22,6 +22,7 @@ from torch.utils._pytree import TreeSpec, tree_unflatten
 import pyro_ricvae
 from pyro_ricvae._param_store import own_parameters
 from pyro_ricvae.inference._capture import capture, differentiable_loss, trained_tensors
+from pyro_ricvae.inference._patches import silent
 from pyro_ricvae.inference._undisturbed import other_random_numbers, same_random_numbers, undisturbed
 
 # How far the captured loss and its gradient may be from the eager ones under one seed, relative to their size. They are
@@ -136,14 +137,9 @@ def build_program(
         with_rows = None if failures else with_rows
         run: Callable[..., Tensor] = graph
         if engine == "compiled":
-            try:
-                with autocast():
-                    run = _compile(graph, tensors, trained, with_rows, fallback_random)
-            except torch.OutOfMemoryError:
-                raise
-            except Exception as error:
-                engine = "captured"
-                warn(f"The captured graph cannot be compiled, and runs as it is: {_reason(error)}.")
+            with autocast():
+                run = _compile_or_not(graph, tensors, trained, with_rows, fallback_random)
+            engine = "captured" if run is graph else "compiled"
     params = {
         name: value
         for name, value in pyro.get_param_store().named_parameters()
@@ -175,6 +171,17 @@ def _captured(
     return None, failures
 
 
+def _compile_or_not(graph: GraphModule, tensors: Sequence[Tensor], *how: Any) -> Callable[..., Tensor]:
+    """Compile `graph`, or return it as it is, after a `CompilationWarning`, where that fails."""
+    try:
+        return _compile(graph, tensors, *how)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        warn(f"The captured graph cannot be compiled, and runs as it is: {_reason(error)}.")
+        return graph
+
+
 def _compile(
     graph: GraphModule,
     tensors: Sequence[Tensor],
@@ -187,8 +194,7 @@ def _compile(
     for example, varies in zip(examples, with_rows or [], strict=False):
         if varies:
             torch._dynamo.mark_dynamic(example, 0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with silent():
         compiled: Callable[..., Tensor] = torch.compile(
             graph if fallback_random else _with_fused_noise(graph),
             fullgraph=True,

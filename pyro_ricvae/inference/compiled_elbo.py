@@ -180,7 +180,7 @@ class CompiledELBO(nn.Module):
             if fixed_by is not None:
                 warn(
                     f"A batch of {rows} rows is captured anew, since the length of the batch is part of the graph "
-                    f"(a loop over the batch makes it so): {fixed_by}."
+                    f"(a loop over it, or a plate that draws some of it, makes it so): {fixed_by}."
                 )
             program = build_program(
                 self.module,

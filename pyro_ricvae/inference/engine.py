@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
-from pyro_ricvae.inference.precision import Precision, check_precision, worth_bf16
+from pyro_ricvae.inference.precision import Precision, check_precision, multiplications, worth_bf16
 
 Engine = Literal["auto", "compiled", "captured", "eager"]
 
@@ -69,7 +69,6 @@ def choose_engine(
         raise ValueError(f"Expected engine to be one of {', '.join(get_args(Engine))}, actual {engine!r}.")
     if engine == "eager" and precision == "bf16":
         raise ValueError("Expected precision 'auto' or 'fp32' with engine='eager', actual 'bf16': use 'captured'.")
-    weights = [parameter for parameter in module.parameters() if parameter.dim() > 1]
     device = next(iter(module.parameters()), torch.zeros(())).device
     bf16 = precision == "bf16" or (precision == "auto" and worth_bf16(module, rows, device))
     plan = list(plan)
@@ -77,8 +76,9 @@ def choose_engine(
     first, each, each_pass = _CAPTURE
     capture = first + sum(each + each_pass * n_passes for _, n_passes in plan)
     compilation = sum(_COMPILE[0] + _COMPILE[1] * n_passes for _, n_passes in plan)
-    saved = passes * (_SAVED_BY_CAPTURE + bf16 * _SAVED_BY_BF16 * rows * sum(weight.numel() for weight in weights))
-    saved_more = passes * _SAVED_BY_COMPILING * rows * sum(len(weight) for weight in weights)
+    saved = passes * (_SAVED_BY_CAPTURE + bf16 * _SAVED_BY_BF16 * multiplications(module, rows))
+    outputs = sum(len(parameter) for parameter in module.parameters() if parameter.dim() > 1)
+    saved_more = passes * _SAVED_BY_COMPILING * rows * outputs
     chosen = engine
     if chosen == "auto":
         chosen = "eager" if saved < capture else "captured" if saved_more < compilation else "compiled"

@@ -38,9 +38,13 @@ def warn_if_slow(device: torch.device) -> None:
         )
 
 
+def multiplications(module: nn.Module, rows: int) -> int:
+    """Return how many multiplications the matrices of `module` take for `rows` rows."""
+    return rows * sum(parameter.numel() for parameter in module.parameters() if parameter.dim() > 1)
+
+
 def worth_bf16(module: nn.Module, rows: int, device: torch.device) -> bool:
     """Return whether a step of `rows` rows through the matrices of `module` is faster in bfloat16."""
-    weights = [parameter for parameter in module.parameters() if parameter.dim() > 1]
-    if any(weight.dtype != torch.float32 for weight in weights):
+    if any(parameter.dtype != torch.float32 for parameter in module.parameters() if parameter.dim() > 1):
         return False
-    return rows * sum(weight.numel() for weight in weights) >= _WORTH_CONVERTING and fast_in_bf16(device)
+    return multiplications(module, rows) >= _WORTH_CONVERTING and fast_in_bf16(device)
