@@ -6,7 +6,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -196,7 +195,7 @@ def _compile(
             torch._dynamo.mark_dynamic(example, 0)
     with silent():
         compiled: Callable[..., Tensor] = torch.compile(
-            graph if fallback_random else _with_fused_noise(graph),
+            graph,
             fullgraph=True,
             dynamic=False if with_rows is None else None,
             backend=partial(_backend, fallback_random=fallback_random),
@@ -212,20 +211,6 @@ def _backend(graph: GraphModule, examples: list[Tensor], *, fallback_random: boo
 
     with torch._functorch.config.patch(cse=False):
         return compile_fx(graph, examples, config_patches={"fallback_random": fallback_random})
-
-
-def _with_fused_noise(graph: GraphModule) -> GraphModule:
-    """Return a copy of `graph` that draws normal numbers by an operation that a compiler can fuse with others."""
-    graph = GraphModule(graph, deepcopy(graph.graph))  # shares the tensors
-    for node in graph.graph.find_nodes(op="call_function", target=torch.ops.aten.normal.Tensor_Tensor):
-        mean, std = node.args[:2]
-        with graph.graph.inserting_before(node):
-            noise = graph.graph.call_function(torch.ops.aten.randn_like.default, (mean,))
-            spread = graph.graph.call_function(torch.ops.aten.mul.Tensor, (noise, std))
-            node.replace_all_uses_with(graph.graph.call_function(torch.ops.aten.add.Tensor, (spread, mean)))
-        graph.graph.erase_node(node)
-    graph.recompile()
-    return graph
 
 
 def _verify(
