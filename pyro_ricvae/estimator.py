@@ -271,6 +271,29 @@ class RiCVAE(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         scores: NDArray[np.float32] = diagnostics.row_scores(self.model_, self.guide_, x, self._passes(passes)).numpy()
         return scores
 
+    def standardise(self, X: Any) -> Tensor:  # noqa: N803
+        """Return rows as the model sees them, for `diagnostics` and for Pyro.
+
+        ``est.model_``, ``est.guide_`` and ``est.standardise(X)`` are what functions of a pair and its rows take.
+
+        Parameters
+        ----------
+        X : array-like, Tensor or DataFrame, shape (n, d) or (n, *event_shape)
+            Rows like those of `fit`.
+
+        Returns
+        -------
+        Tensor, shape (n, d)
+            float32, in standardised units, on the CPU. A log-density of them is higher than that in data units by
+            ``np.log(est.scaling_.scale).sum()`` a row.
+
+        Raises
+        ------
+        ValueError
+            If the rows are not of the shape of those of `fit`, or not finite.
+        """
+        return self._standardised(X)[1]
+
     def transform(self, X: Any) -> NDArray[np.float32]:  # noqa: N803
         """Return the posterior means of the latents, an ndarray of shape (n, n_latent), of rows as in `clean`."""
         _, x = self._standardised(X)
