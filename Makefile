@@ -2,22 +2,25 @@
 #
 #   PYTHON=python3.12               another interpreter for the environment
 #   CONSTRAINTS=my-constraints.txt  another torch build (a GPU user's); CONSTRAINTS=/dev/null takes pip's choice
+#   PYTHON312=python3.12            the interpreter of `make test-arviz1`
 #
-# Both count when the environment is made: run `make clean` first to change them later.
+# They count when an environment is made: run `make clean` first to change them later.
 
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
+PYTHON312 ?= python3.12
 OUT ?= demo-output
 SEED ?= 0
 
+ARVIZ1 := .venv-arviz1/bin
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install demo test lint types format bench bench-gpu mutants clean
+.PHONY: help install demo test test-arviz1 lint types format bench bench-gpu mutants clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s%s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-13s%s\n", $$1, $$2 }' Makefile
 
 install: $(INSTALLED) ## make the environment in .venv
 
@@ -32,6 +35,15 @@ demo: $(INSTALLED) ## robust PCA, l2-VAE, iC-VAE and RiC-VAE on two dirty data s
 
 test: $(INSTALLED) ## the tests and the docstring examples
 	$(BIN)/python -m pytest -q
+
+test-arviz1: .venv-arviz1/.installed ## the conversion to ArviZ with ArviZ 1.x, in an environment of its own, .venv-arviz1
+	PYTHONPATH=. $(ARVIZ1)/python -m pytest -q --noconftest tests/test_arviz.py pyro_ricvae/_arviz.py
+
+.venv-arviz1/.installed: Makefile
+	@$(PYTHON312) -c 'import sys; sys.exit(sys.version_info < (3, 12) and f"Expected Python 3.12 or newer, actual {sys.version.split()[0]}: set PYTHON312=...")'
+	$(PYTHON312) -m venv .venv-arviz1
+	$(ARVIZ1)/python -m pip install --quiet --disable-pip-version-check 'arviz[h5netcdf]>=1' numpy 'matplotlib<3.11' pytest
+	@touch $@
 
 lint: $(INSTALLED) ## style and docstrings
 	$(BIN)/ruff check .
@@ -59,4 +71,4 @@ mutants: $(INSTALLED) ## break the code on purpose, one fault at a time: each mu
 	$(BIN)/python tests/mutants.py
 
 clean: ## remove the environment and everything the commands above made
-	rm -rf .venv $(OUT) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-arviz1 $(OUT) .mypy_cache .pytest_cache .ruff_cache

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         predictive,
         priors,
     )
+    from pyro_ricvae.comparison import compare
+    from pyro_ricvae.diagnostics.pair_check import check
     from pyro_ricvae.estimator import RiCVAE
     from pyro_ricvae.persistence import load
 
@@ -28,6 +30,8 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "RiCVAE",
     "baselines",
+    "check",
+    "compare",
     "data",
     "diagnostics",
     "guides",
@@ -40,7 +44,12 @@ __all__ = [
     "priors",
 ]
 
-_HOMES = {"RiCVAE": "pyro_ricvae.estimator", "load": "pyro_ricvae.persistence"}
+_HOMES = {
+    "RiCVAE": "pyro_ricvae.estimator",
+    "check": "pyro_ricvae.diagnostics.pair_check",
+    "compare": "pyro_ricvae.comparison",
+    "load": "pyro_ricvae.persistence",
+}
 
 
 def __getattr__(name: str) -> Any:

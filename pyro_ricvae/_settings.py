@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,23 +9,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
-from torch import Tensor, nn
+from torch import Tensor
 
-from pyro_ricvae._param_store import own_parameters
-from pyro_ricvae._validation import positive_finite, positive_int, positive_ints
+from pyro_ricvae import _parts
+from pyro_ricvae._validation import check_support, positive_int, positive_ints
 from pyro_ricvae.data.containers import Rows, as_rows, check_for_training
 from pyro_ricvae.data.scaling import Kind, Scaling, quantisation_step
 from pyro_ricvae.guides import AmortizedNormal
 from pyro_ricvae.inference import Recipe, automatic_epochs, automatic_floor, automatic_hidden, automatic_n_latent
 from pyro_ricvae.inference.engine import Engine
 from pyro_ricvae.inference.precision import Precision
-from pyro_ricvae.likelihoods import FixedNormal, IndexConditionedNormal, LearnedNormal
 from pyro_ricvae.models import VAE
 from pyro_ricvae.networks import MLPDecoder, MLPEncoder
-from pyro_ricvae.priors import StandardNormal
-
-LIKELIHOODS = ("index_conditioned", "fixed_normal", "learned_normal")
-PRIORS = ("standard_normal",)
 
 # In standardised units: a cell that lies farther out is taken to lie there. Squares of squares of it fit in float32.
 _FARTHEST = 1e9
@@ -51,6 +45,8 @@ class Settings:
     engine: Engine = "auto"
     precision: Precision = "auto"
     engine_reason: str = ""
+    learn_scale: bool = False
+    kl: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as what JSON can hold."""
@@ -122,10 +118,9 @@ def choose_settings(arguments: Any, rows: Rows) -> tuple[Settings, Scaling, Tens
     n_rows, n_features = rows.values.shape
     images = len(rows.event_shape) > 1 or rows.values.dtype == np.uint8
     n_latent, hidden, epochs = arguments.n_latent, arguments.hidden, arguments.epochs
-    likelihood = _name_of("likelihood", arguments.likelihood, LIKELIHOODS)
-    prior = _name_of("prior", arguments.prior, PRIORS)
-    if isinstance(arguments.prior, nn.Module):
-        n_latent = _n_latent_of(arguments.prior, n_latent)
+    likelihood, prior = _parts.likelihood_name(arguments.likelihood), _parts.prior_name(arguments.prior)
+    if not isinstance(arguments.prior, str):
+        n_latent = _parts.n_latent_of(arguments.prior, n_latent)
     elif n_latent == "auto":
         n_latent = automatic_n_latent(n_rows, n_features)
     if isinstance(hidden, str):
@@ -140,18 +135,22 @@ def choose_settings(arguments: Any, rows: Rows) -> tuple[Settings, Scaling, Tens
         positive_int("epochs", epochs),
     )
     passes = positive_int("train_passes", arguments.train_passes), positive_int("test_passes", arguments.test_passes)
-    floor = _floor_argument(arguments.floor, arguments.likelihood)
+    floor = _parts.floor_argument(arguments.floor, arguments.likelihood)
+    learn_scale = floor == "auto" and likelihood in _parts.LEARNABLE
     device = device_named(arguments.device)
 
     kind = arguments.scaling
-    scaling = _scaling(("range" if images else "robust") if kind == "auto" else kind, rows.values)
+    if kind == "auto":
+        kind = _parts.automatic_scaling(arguments.likelihood, rows.values, images)
+    scaling = _scaling(kind, rows.values)
     x = standardised(scaling, rows.values)
+    check_support(_parts.template(arguments.likelihood), x)
     center = x.median(0).values
     step = quantisation_step(rows.values, scaling)
     if floor == "auto":
         floor = automatic_floor(x, center, step, images=scaling.kind == "range")
-    if floor is not None and likelihood == "fixed_normal":
-        floor = (floor[1], floor[1])  # one scale, which does not move
+    if floor is not None and likelihood in _parts.WITH_SCALE:
+        floor = (floor[0], floor[0]) if learn_scale else (floor[1], floor[1])  # one scale, which no schedule moves
     settings = Settings(
         n_latent,
         hidden,
@@ -166,6 +165,7 @@ def choose_settings(arguments: Any, rows: Rows) -> tuple[Settings, Scaling, Tens
         recipe,
         arguments.engine,
         arguments.precision,
+        learn_scale=learn_scale,
     )
     return settings, scaling, x, center
 
@@ -193,65 +193,17 @@ def build_pair(settings: Settings, arguments: Any, center: Tensor) -> tuple[VAE,
     """Return a new, untrained pair. `center`, of shape (d,), is the standardised rows' median."""
     recipe = settings.recipe
     n_features = len(center)
-    likelihood = _likelihood(settings, arguments.likelihood)
-    prior = StandardNormal(settings.n_latent) if isinstance(arguments.prior, str) else deepcopy(arguments.prior)
+    floor = None if settings.floor is None else settings.floor[0]
+    likelihood = _parts.make_likelihood(arguments.likelihood, floor, settings.learn_scale)
+    prior = _parts.make_prior(arguments.prior, settings.n_latent)
     shared: dict[str, Any] = {"affine_path": recipe.affine_path, "center": center if recipe.center else None}
     bound = None if recipe.clip is None else (1.0 if settings.scaling == "range" else recipe.clip)
     encoder = MLPEncoder(n_features, settings.n_latent, settings.hidden, bound=bound, **shared)
-    n_outputs: Any = getattr(likelihood, "n_outputs", 1)  # where it is missing, the VAE says so
-    decoder = MLPDecoder(settings.n_latent, n_features, settings.hidden[::-1], n_outputs=n_outputs, **shared)
-    return VAE(decoder, likelihood, prior), AmortizedNormal(encoder)
-
-
-def _likelihood(settings: Settings, argument: str | nn.Module) -> nn.Module:
-    if not isinstance(argument, str):
-        return deepcopy(argument)
-    if argument == "learned_normal":
-        return LearnedNormal()
-    assert settings.floor is not None
-    return (
-        IndexConditionedNormal(settings.floor[0]) if argument == "index_conditioned" else FixedNormal(settings.floor[1])
+    sigmoid = _parts.is_unit(likelihood.support)
+    decoder = MLPDecoder(
+        settings.n_latent, n_features, settings.hidden[::-1], n_outputs=likelihood.n_outputs, sigmoid=sigmoid, **shared
     )
-
-
-def _name_of(what: str, value: Any, names: tuple[str, ...]) -> str:
-    if isinstance(value, nn.Module):
-        return f"{type(value).__module__}.{type(value).__qualname__}"
-    if value not in names:
-        raise ValueError(f"Expected {what} to be one of {names} or a torch.nn.Module, actual {value!r}.")
-    return str(value)
-
-
-def _n_latent_of(prior: nn.Module, n_latent: Any) -> Any:
-    """Return the number of latents that a prior given as an object has, which `n_latent` may repeat."""
-    with own_parameters():
-        try:
-            shape = prior().event_shape
-        except (AttributeError, TypeError) as error:
-            raise ValueError(
-                f"Expected prior to be a torch.nn.Module whose forward() returns a distribution, actual {prior!r}."
-            ) from error
-    if len(shape) != 1 or n_latent not in ("auto", shape[0]):
-        raise ValueError(
-            f"Expected a prior of event shape (n_latent,), actual {tuple(shape)} and n_latent={n_latent!r}: end it "
-            "with .to_event(1), and leave n_latent='auto'."
-        )
-    return shape[0]
-
-
-def _floor_argument(floor: Any, likelihood: str | nn.Module) -> Any:
-    """Return the ends of the floor, None where the likelihood has none or keeps its own, or "auto"."""
-    has_floor = likelihood in ("index_conditioned", "fixed_normal") or hasattr(likelihood, "floor")
-    if isinstance(floor, str) and floor == "auto":
-        return "auto" if isinstance(likelihood, str) and has_floor else None
-    if not has_floor:
-        raise ValueError(f"Expected floor='auto' with a likelihood that has no floor, actual {floor!r}.")
-    ends = tuple(floor) if isinstance(floor, tuple | list) else (floor, floor)
-    if len(ends) != 2:
-        raise ValueError(f"Expected floor to be 'auto', a number, or (start, end), actual {floor!r}.")
-    for end in ends:
-        positive_finite("floor", end)
-    return tuple(float(end) for end in ends)  # as given: positive_finite rounds to float32
+    return VAE(decoder, likelihood, prior), AmortizedNormal(encoder)
 
 
 def _recipe(recipe: Any) -> Recipe:

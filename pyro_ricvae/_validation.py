@@ -9,6 +9,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from pyro.infer.util import is_validation_enabled
 from torch import Tensor
+from torch.distributions import Cauchy, Independent, StudentT, constraints
 
 
 def positive_int(name: str, value: Any) -> int:
@@ -83,10 +84,30 @@ def check_finite(x: Tensor) -> None:
         )
 
 
+def check_support(likelihood: Any, x: Tensor) -> None:
+    """Raise a ValueError if values of `x`, of any shape, lie outside the support of a likelihood, or of its class."""
+    if likelihood.support is constraints.real:
+        return
+    outside = ~likelihood.support.check(x)
+    if outside.any():
+        name = (likelihood if isinstance(likelihood, type) else type(likelihood)).__name__
+        raise ValueError(
+            f"Site 'x': expected values in the support of {name}, {likelihood.support}, actual "
+            f"{int(outside.sum())} of {outside.numel()} outside it, in x of shape {tuple(x.shape)}, from {x.min():g} "
+            f"to {x.max():g}: scale the data to it, or take another likelihood."
+        )
+
+
 def mean_of(distribution: Any, whose: str) -> Tensor:
-    """Return the mean of `distribution`, or raise a ValueError that begins with `whose` if it has none."""
+    """Return the mean of `distribution`, or raise a ValueError that begins with `whose` if it has none.
+
+    Of a Student-t or a Cauchy, whose mean need not exist, it is the location.
+    """
+    base = distribution
+    while isinstance(base, Independent):
+        base = base.base_dist
     try:
-        mean: Tensor | None = distribution.mean
+        mean: Tensor | None = distribution.mode if isinstance(base, StudentT | Cauchy) else distribution.mean
     except NotImplementedError:
         mean = None
     if mean is None or (is_validation_enabled() and mean.isnan().any()):

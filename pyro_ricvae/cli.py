@@ -1,4 +1,4 @@
-"""The command line: ``ricvae clean``, ``score``, ``sample`` and ``demo``.
+"""The command line: ``ricvae clean``, ``score``, ``sample``, ``compare`` and ``demo``.
 
 Results go to standard output and to files, which appear whole or not at all; progress, warnings and errors go to
 standard error. The exit code is 0, 1 where something failed on the way, 2 for input that cannot be used, or 130 after
@@ -80,6 +80,14 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 _FLOOR = _auto_or("a number, START,END", _floor)
 
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        return _sizes(text)
+    except ValueError:
+        raise click.BadParameter(f"expected whole numbers such as 0,1,2, actual {text!r}.") from None
+
+
 _WHOLE = _auto_or("a whole number", int)
 _KEY = click.option("--key", help="The array to take from an .npz archive that holds several.")
 _DEVICE = click.option(
@@ -89,6 +97,17 @@ _SEED = click.option("--seed", default=0, show_default=True, help="The same seed
 _OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace an earlier output, once the new one is whole.")
 _QUIET = click.option("--quiet", is_flag=True, help="No progress and no summary; warnings and errors remain.")
 _PATH = click.Path(path_type=Path)
+_N_LATENT = click.option(
+    "--n-latent", type=_WHOLE, metavar="N", default="auto", show_default=True, help="Latent units."
+)
+_HIDDEN = click.option(
+    "--hidden", type=_auto_or("sizes such as 256,128,64", _sizes), metavar="N,N,...", default="auto", show_default=True,
+    help="Sizes of the encoder's hidden layers, with commas; the decoder mirrors them.",
+)  # fmt: skip
+_EPOCHS = click.option("--epochs", type=_WHOLE, metavar="N", default="auto", show_default=True, help="Epochs in all.")
+_TRAIN_PASSES = click.option(
+    "--train-passes", type=int, metavar="N", default=2, show_default=True, help="Passes in training."
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -101,18 +120,15 @@ def main() -> None:
 @click.argument("input_path", metavar="INPUT", type=_PATH)
 @click.option("--out", required=True, type=_PATH, metavar="DIR", help="The folder to make.")
 @_KEY
-@click.option("--n-latent", type=_WHOLE, metavar="N", default="auto", show_default=True, help="Latent units.")
-@click.option(
-    "--hidden", type=_auto_or("sizes such as 256,128,64", _sizes), metavar="N,N,...", default="auto", show_default=True,
-    help="Sizes of the encoder's hidden layers, with commas; the decoder mirrors them.",
-)  # fmt: skip
-@click.option("--epochs", type=_WHOLE, metavar="N", default="auto", show_default=True, help="Epochs in all.")
+@_N_LATENT
+@_HIDDEN
+@_EPOCHS
 @click.option(
     "--floor", type=_FLOOR, metavar="F|START,END", default="auto", show_default=True,
     help="The resolution of the data, or START,END to move to it in training; in robust standard deviations of the "
     "columns for tables, in fractions of the range for images.",
 )  # fmt: skip
-@click.option("--train-passes", type=int, metavar="N", default=2, show_default=True, help="Passes in training.")
+@_TRAIN_PASSES
 @click.option("--passes", type=int, metavar="M", default=1, show_default=True, help="Passes when cleaning.")
 @click.option(
     "--scaling", type=click.Choice(["auto", "range", "robust", "none"]), default="auto", show_default=True,
@@ -213,6 +229,69 @@ def sample(model: Path, n: int, out: Path, passes: int | None, seed: int, overwr
         write_samples(estimator, estimator.set_params(random_state=seed).sample(n, passes), file)
     if not quiet:
         click.echo(f"Written to {out}: {n} rows.")
+
+
+@main.command(cls=_Command, short_help="Compare likelihoods on data.")
+@click.argument("input_path", metavar="INPUT", type=_PATH)
+@click.option("--out", required=True, type=_PATH, metavar="DIR", help="The folder to make.")
+@_KEY
+@click.option(
+    "--likelihoods", metavar="NAME,NAME,...", default="shared_normal,index_conditioned,student_t", show_default=True,
+    help="Likelihoods of the estimator, with commas; differences are to the first.",
+)  # fmt: skip
+@click.option("--truth", type=_PATH, metavar="FILE", help="The clean data, where known: of the shape of INPUT.")
+@click.option("--test", type=_PATH, metavar="FILE", help="Rows that are not fitted, best clean ones, to evaluate on.")
+@click.option(
+    "--seeds", type=_seeds, metavar="N,N,...", default="0,1,2", show_default=True, help="A fit with each of them."
+)
+@click.option(
+    "--single-passes/--no-single-passes", default=True, show_default=True,
+    help="Fit all a second time without recycling, with as many passes over the data.",
+)  # fmt: skip
+@_N_LATENT
+@_HIDDEN
+@_EPOCHS
+@_TRAIN_PASSES
+@_DEVICE
+@_OVERWRITE
+@_QUIET
+def compare(
+    input_path: Path, out: Path, key: str | None, likelihoods: str, truth: Path | None, test: Path | None,
+    seeds: tuple[int, ...], single_passes: bool, overwrite: bool, quiet: bool, **settings: Any,
+) -> None:  # fmt: skip
+    """Fit models of several likelihoods on INPUT, each with several seeds, and compare them.
+
+    INPUT is as for `ricvae clean`, and so are the files of --truth and --test. The folder gets every value
+    (comparison.csv), means with paired intervals (summary.csv, and summary.md with what they mean) and a picture.
+    """
+    from pyro_ricvae import comparison
+    from pyro_ricvae.data.files import read
+    from pyro_ricvae.data.outputs import output_folder
+    from pyro_ricvae.estimator import RiCVAE
+    from pyro_ricvae.report.cleaning import model_input
+
+    with output_folder(out, overwrite, keep=input_path) as folder:
+        given = []
+        for path, min_rows in ((input_path, 2), (truth, 1), (test, 1)):
+            data = path and read(path, key if path == input_path or path.suffix == ".npz" else None, min_rows=min_rows)
+            for note in data.notes if data else ():
+                _show_warning(note)
+            given.append(data and model_input(data))
+        names = likelihoods.split(",")
+        result = comparison.compare(
+            {name: RiCVAE(likelihood=name, **settings) for name in names},
+            *given,
+            seeds=seeds,
+            single_passes=single_passes,
+            verbose=False if quiet else "auto",
+        )
+        result.to_csv(folder / "comparison.csv")
+        result.summary(names[0]).to_csv(folder / "summary.csv")
+        (folder / "summary.md").write_text(result.to_markdown(names[0]) + "\n", encoding="utf-8")
+        result.draw(folder / "picture.png")
+    if not quiet:
+        click.echo(result)
+        click.echo(f"\nWritten to {out}: summary.md, summary.csv, comparison.csv and picture.png.")
 
 
 @main.command(cls=_Command, short_help="Clean two data sets that come along.")

@@ -1,6 +1,7 @@
 """The estimator: dirty data in, clean data and a trained generative model out."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -8,14 +9,16 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pyro.distributions import TorchDistribution
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from pyro_ricvae import diagnostics, predictive
+from pyro_ricvae._evaluation import evaluation
 from pyro_ricvae._settings import Task, prepare, random_numbers, standardised
-from pyro_ricvae._validation import positive_int
+from pyro_ricvae._validation import mean_of, positive_int
 from pyro_ricvae.data.containers import Rows, as_rows
 from pyro_ricvae.data.scaling import Kind, Scaling
 from pyro_ricvae.guides import AmortizedNormal
@@ -23,6 +26,7 @@ from pyro_ricvae.inference import Recipe, Trainer
 from pyro_ricvae.inference.engine import Engine
 from pyro_ricvae.inference.precision import Precision
 from pyro_ricvae.inference.progress import Progress
+from pyro_ricvae.inference.row_loss import closed_form_kl
 from pyro_ricvae.models import VAE
 
 
@@ -31,7 +35,8 @@ class RiCVAE(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     Trained on dirty data, without labels, it gives back cleaned data, scores by row and by cell, and new clean samples.
     Data are standardised inside, and results are in the units of the data. l2-, LC- and iC-VAEs are arguments:
-    ``likelihood="fixed_normal"``, ``likelihood="learned_normal"``, ``train_passes=1``.
+    ``likelihood="fixed_normal"``, ``likelihood="learned_normal"``, ``train_passes=1``; so are other likelihoods and
+    priors.
 
     Parameters
     ----------
@@ -44,14 +49,18 @@ class RiCVAE(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         The number N of passes in training. 1 is the iC-VAE.
     test_passes : int, default=1
         The number M of passes at test time.
-    likelihood : {"index_conditioned", "fixed_normal", "learned_normal"} or torch.nn.Module, default="index_conditioned"
-        A name, or an object under the contract of `likelihoods.Likelihood`, in standardised units. It is copied.
-    prior : "standard_normal" or torch.nn.Module, default="standard_normal"
-        A name, or a module whose ``forward()`` returns the distribution of a row's latents. It is copied.
+    likelihood : str, torch.nn.Module or callable, default="index_conditioned"
+        One of "index_conditioned", "inverse_gamma", "fixed_normal", "shared_normal", "learned_normal", "student_t",
+        "laplace", "contaminated_normal" and "bernoulli" (data between 0 and 1), or an object under the contract of
+        `likelihoods.Likelihood`, in standardised units. It is copied.
+    prior : str, torch.nn.Module or pyro.distributions.TorchDistribution, default="standard_normal"
+        "standard_normal", "gaussian_mixture", a distribution of a row's latents, or a module whose ``forward()``
+        returns one. It is copied.
     floor : float, tuple of float or "auto", default="auto"
-        The floor of the index-conditioned likelihood (the scale of the fixed one), constant or (start, end), in
-        standardised units; "auto": `inference.automatic_floor`. Of a likelihood given as an object, "auto" leaves its
-        own.
+        The floor of the index-conditioned and the inverse-gamma likelihood, constant or (start, end), in standardised
+        units; "auto": `inference.automatic_floor`. Of a likelihood with one scale for all cells, that scale; "auto" is
+        the end of the automatic floor for "fixed_normal", and for the others where a learned scale starts. Of a
+        likelihood given as an object, "auto" leaves its own.
     epochs : int or "auto", default="auto"
         The total, two thirds with one pass, then one third with `train_passes` (see `recipe`); by size:
         `inference.automatic_epochs`.
@@ -80,7 +89,7 @@ class RiCVAE(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     guide_ : guides.AmortizedNormal
         Its guide.
     settings_ : dict
-        What was chosen, by you or by "auto".
+        What was chosen, by you or by "auto"; "kl" says whether there is a "closed form" of the KL, or "Monte Carlo".
     scaling_ : data.scaling.Scaling
         From data units to standardised units and back.
     history_ : list of dict
@@ -113,8 +122,8 @@ class RiCVAE(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         hidden: Sequence[int] | Literal["auto"] = "auto",
         train_passes: int = 2,
         test_passes: int = 1,
-        likelihood: str | nn.Module = "index_conditioned",
-        prior: str | nn.Module = "standard_normal",
+        likelihood: str | nn.Module | Callable[..., Any] = "index_conditioned",
+        prior: str | nn.Module | TorchDistribution = "standard_normal",
         floor: float | tuple[float, float] | Literal["auto"] = "auto",
         epochs: int | Literal["auto"] = "auto",
         scaling: Kind | Literal["auto"] = "auto",
@@ -198,7 +207,13 @@ class RiCVAE(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ):
             trainer.fit(task.x)
         choice = trainer.choice
-        chosen = replace(task.settings, engine=choice.engine, precision=choice.precision, engine_reason=choice.reason)
+        chosen = replace(
+            task.settings,
+            engine=choice.engine,
+            precision=choice.precision,
+            engine_reason=choice.reason,
+            kl=_form_of_kl(task),
+        )
         return self._take_over(replace(task, settings=chosen), trainer.history, trainer.messages)
 
     def _take_over(self, task: Task, history: list[dict[str, Any]], messages: list[str]) -> "RiCVAE":
@@ -324,7 +339,7 @@ class RiCVAE(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         z = torch.as_tensor(as_rows(Z).values, dtype=torch.float32)
         if z.shape[1] != self.settings_["n_latent"]:
             raise ValueError(f"Expected {self.settings_['n_latent']} latents a row, actual {z.shape[1]}.")
-        rows = predictive.in_chunks((self.model_,), z, 1024, lambda chunk: self.model_.decode(chunk).mean)
+        rows = predictive.in_chunks((self.model_,), z, 1024, lambda chunk: mean_of(self.model_.decode(chunk), "A row"))
         return self._restored(rows)
 
     def sample(self, n: int = 1, passes: int | None = None) -> NDArray[np.float64]:
@@ -347,6 +362,64 @@ class RiCVAE(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         with random_numbers(seed, next(self.model_.parameters()).device):
             rows = predictive.generate(self.model_, self.guide_, positive_int("n", n), self._passes(passes))
         return self._restored(rows)
+
+    def to_arviz(
+        self,
+        X: Any,  # noqa: N803
+        *,
+        n_draws: int = 100,
+        log_likelihood: Any = "auto",
+        constant_data: Mapping[str, Any] | None = None,
+        coords: Mapping[str, Any] | None = None,
+        reference: Any = None,
+        batch_size: int = 1024,
+    ) -> Any:
+        """Return draws, replicates and log-densities of rows in ArviZ's container; see `diagnostics.to_arviz`.
+
+        Parameters
+        ----------
+        X : array-like, Tensor or DataFrame, shape (n, d) or (n, *event_shape)
+            Rows like those of `fit`. The index of a data frame gives the coordinates of row, the names of its columns,
+            or of those of `fit`, the coordinates of feature.
+        n_draws, log_likelihood, constant_data, coords, batch_size
+            As in `diagnostics.to_arviz`.
+        reference : array-like, Tensor or DataFrame, shape (m, d) or (m, *event_shape), optional
+            Rows over which the scales of a profile likelihood's replicates are aggregated; None is `X`. Give the
+            training data where `X` are few rows.
+
+        Returns
+        -------
+        arviz.InferenceData or xarray.DataTree
+            In data units, log-densities as well, with the scaling in constant_data, the history of training, and
+            `settings_` as JSON in the attribute ``settings``. An int as `random_state` gives the same draws every time.
+
+        Raises
+        ------
+        ValueError
+            If an argument is not as said, or a log-likelihood is asked for where there is none.
+        """
+        from pyro_ricvae.diagnostics.bridge import to_arviz
+
+        rows, x = self._standardised(X)
+        named = {"row": X.index} if rows.columns is not None else {}
+        columns = getattr(self, "feature_names_in_", rows.columns)
+        seed = check_random_state(self.random_state).randint(2**31)
+        with random_numbers(seed, next(self.model_.parameters()).device):
+            return to_arviz(
+                self.model_,
+                self.guide_,
+                x,
+                n_draws=n_draws,
+                log_likelihood=log_likelihood,
+                observed=rows.values.reshape(len(x), *self.event_shape_),
+                scaling=self.scaling_,
+                coords={**named, **({} if columns is None else {"feature": columns}), **(coords or {})},
+                constant_data=constant_data,
+                history=self.history_,
+                attrs={"settings": json.dumps(self.settings_)},
+                reference=None if reference is None else self.standardise(reference),
+                batch_size=batch_size,
+            )
 
     def save(self, folder: str | Path) -> None:
         """Write the fitted model to `folder`, as safetensors and JSON; see `pyro_ricvae.load`.
@@ -383,3 +456,9 @@ class RiCVAE(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _restored(self, rows: Tensor) -> NDArray[np.float64]:
         return self.scaling_.restore(rows.numpy()).reshape(len(rows), *self.event_shape_)
+
+
+def _form_of_kl(task: Task) -> str:
+    with evaluation(task.model, task.guide):
+        kl = closed_form_kl(task.guide.encode(task.x[:1]), task.model.prior())
+    return "Monte Carlo" if kl is None else "closed form"

@@ -99,7 +99,7 @@ def load(
         test_passes=settings.test_passes,
         likelihood=_part("likelihood", settings.likelihood, likelihood),
         prior=_part("prior", settings.prior, prior),
-        floor=settings.floor or "auto",
+        floor="auto" if settings.floor is None or settings.learn_scale else settings.floor,
         epochs=settings.epochs,
         scaling=settings.scaling,
         recipe=settings.recipe,

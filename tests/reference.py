@@ -18,6 +18,8 @@ class Returns(nn.Module):
     """An encoder, decoder, likelihood or prior that returns what it is told."""
 
     n_outputs = 1
+    normalised = True
+    support = dist.constraints.real
 
     def __init__(self, value: Any) -> None:
         super().__init__()

@@ -32,6 +32,8 @@ class StudentT(PyroModule):
     """A user's own likelihood, with a parameter that is learned."""
 
     n_outputs = 1
+    normalised = True
+    support = dist.constraints.real
 
     def __init__(self) -> None:
         super().__init__()
@@ -141,10 +143,16 @@ def test_other_rows_than_those_of_fit_are_refused() -> None:
     ("arguments", "match"),
     [
         ({"likelihood": "normal"}, r"likelihood to be one of \('index_conditioned', .* actual 'normal'"),
-        ({"likelihood": LearnedNormal}, r"likelihood to be one of .* or a torch.nn.Module, actual <class"),
-        ({"likelihood": nn.Identity()}, r"the contract of .*Likelihood, such as an integer n_outputs, actual Identity"),
-        ({"prior": "normal"}, r"prior to be one of \('standard_normal',\) or a torch.nn.Module, actual 'normal'"),
-        ({"prior": nn.Linear(2, 2)}, r"whose forward\(\) returns a distribution, actual Linear"),
+        (
+            {"likelihood": LearnedNormal},
+            r"torch.nn.Module or a function .* actual <class .* give an object",
+        ),
+        (
+            {"likelihood": nn.Identity()},
+            r"the contract of .* actual Identity\(\) with no n_outputs, no norm",
+        ),
+        ({"prior": "normal"}, r"prior to be one of \('standard_normal', 'gaussian_mixture'\) or .* actual 'normal'"),
+        ({"prior": nn.Linear(2, 2)}, r"whose forward\(\) returns one, actual Linear"),
         ({"prior": StandardNormal(3)}, r"event shape \(n_latent,\), actual \(3,\) and n_latent=2"),
         ({"prior": ShiftedNormal(2, 2)}, r"event shape \(n_latent,\), actual \(2, 2\)"),
         ({"floor": 1, "likelihood": "learned_normal"}, "floor='auto' with a likelihood that has no floor, actual 1"),

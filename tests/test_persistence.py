@@ -30,6 +30,8 @@ class StudentT(nn.Module):
     """A user's own likelihood, without a value that would be saved."""
 
     n_outputs = 1
+    normalised = True
+    support = dist.constraints.real
 
     def forward(self, decoder_output: Tensor, x: Tensor) -> Any:
         return dist.StudentT(3.0, decoder_output, 0.5).to_event(1)

@@ -3,7 +3,7 @@ from typing import Any
 import pyro.distributions as dist
 import pytest
 import torch
-from reference import KINDS, cells_by_hand, make_pair, noise
+from reference import KINDS, Returns, cells_by_hand, make_pair, noise
 from torch import Tensor, nn
 
 from pyro_ricvae.predictive import draw_posterior, generate, reconstruct
@@ -129,18 +129,20 @@ def test_wrong_input(pair: tuple[Any, Any]) -> None:
             draw_posterior(guide, wrong, 3)
 
 
-class Cauchy(nn.Module):
+class Logistic(nn.Module):
     """A likelihood without a mean."""
 
     n_outputs = 1
+    normalised = True
+    support = dist.constraints.real
 
     def forward(self, loc: Tensor, x: Tensor) -> Any:
-        return dist.Cauchy(loc, 1.0).to_event(1)
+        return dist.TransformedDistribution(dist.Normal(loc, 1.0), dist.transforms.SigmoidTransform()).to_event(1)
 
 
 def test_a_likelihood_without_a_mean(pair: tuple[Any, Any]) -> None:
     model, guide = pair
-    model.likelihood, x = Cauchy(), torch.zeros(4, 5)
+    model.likelihood, x = Logistic(), torch.zeros(4, 5)
     for call in (
         lambda **kwargs: reconstruct(model, guide, x, **kwargs),
         lambda **kwargs: generate(model, guide, 4, **kwargs),
@@ -148,3 +150,10 @@ def test_a_likelihood_without_a_mean(pair: tuple[Any, Any]) -> None:
         with pytest.raises(ValueError, match=r"A pass by means: expected a distribution with a mean, actual .*samples"):
             call()
         assert call(sample=True).shape == (4, 5)
+
+
+@pytest.mark.parametrize("distribution", [dist.Cauchy(torch.ones(5), 1.0), dist.StudentT(0.5, torch.ones(5), 1.0)])
+def test_a_likelihood_whose_mean_does_not_exist_passes_on_its_location(distribution: Any) -> None:
+    model, guide = make_pair()
+    model.likelihood, x = Returns(distribution.expand((4, 5)).to_event(1)), torch.zeros(4, 5)
+    assert torch.equal(reconstruct(model, guide, x), torch.ones(4, 5))

@@ -85,7 +85,7 @@ def load_frey_faces() -> NDArray[np.uint8]:
     OSError
         If the file is nowhere and cannot be downloaded.
     """
-    path = _find("frey_faces.npz", "frey_rawface.mat")
+    path = find("frey_faces.npz", "frey_rawface.mat")
     if path is not None:
         return _read_frey_faces(path)
     path = _download(_FREY_URL, "frey_rawface.mat", None)
@@ -133,14 +133,14 @@ def load_mnist(
     """
     if split not in _MNIST_ROWS:
         raise ValueError(f"Expected split to be 'train' or 'test', actual {split!r}.")
-    path = _find("mnist.npz") or _download(_MNIST_URL, "mnist.npz", f"sha256:{_MNIST_SHA256}")
+    path = find("mnist.npz") or _download(_MNIST_URL, "mnist.npz", f"sha256:{_MNIST_SHA256}")
     rows = _MNIST_ROWS[split]
     images = _read(path, f"x_{split}", (rows, 28, 28))
     return (images, _read(path, f"y_{split}", (rows,))) if return_labels else images
 
 
-def _find(*names: str) -> Path | None:
-    """Return the first file of these names in the folder of the environment variable, or else in the cache."""
+def find(*names: str) -> Path | None:
+    """Return the first file of these names in the folder of the environment variable, or in the cache, or None."""
     folders = [_cache()]
     if named := os.environ.get(_VARIABLE):
         if not Path(named).is_dir():

@@ -1,5 +1,18 @@
-"""Scores, and what a fitted pair says about the data."""
+"""Scores, and what a fitted pair says about itself and the data.
 
+All functions take a pair and its rows in the model's units: of an estimator ``est.model_, est.guide_,
+est.standardise(X)``.
+"""
+
+from pyro_ricvae.diagnostics.aggregate import ActiveUnits, AggregateTest, active_units, aggregate_posterior_test
+from pyro_ricvae.diagnostics.amortisation import amortisation_gap
+from pyro_ricvae.diagnostics.bridge import to_arviz
+from pyro_ricvae.diagnostics.calibration import SimulationBasedCalibration, simulation_based_calibration
+from pyro_ricvae.diagnostics.intervals import IntervalCalibration, interval_calibration
+from pyro_ricvae.diagnostics.pair_check import check
+from pyro_ricvae.diagnostics.pair_report import PairReport, SiteRecord
+from pyro_ricvae.diagnostics.pareto import ParetoK, pareto_k
+from pyro_ricvae.diagnostics.replication import replicate, replicate_scale
 from pyro_ricvae.diagnostics.scores import cell_scores, row_scores
 from pyro_ricvae.diagnostics.weights import (
     ImportanceWeights,
@@ -9,10 +22,27 @@ from pyro_ricvae.diagnostics.weights import (
 )
 
 __all__ = [
+    "ActiveUnits",
+    "AggregateTest",
     "ImportanceWeights",
+    "IntervalCalibration",
+    "PairReport",
+    "ParetoK",
+    "SimulationBasedCalibration",
+    "SiteRecord",
+    "active_units",
+    "aggregate_posterior_test",
+    "amortisation_gap",
     "cell_scores",
+    "check",
     "check_normalised",
     "importance_weighted_bound",
     "importance_weights",
+    "interval_calibration",
+    "pareto_k",
+    "replicate",
+    "replicate_scale",
     "row_scores",
+    "simulation_based_calibration",
+    "to_arviz",
 ]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from pyro_ricvae.data import corruption, load_breast_cancer, load_digits, load_frey_faces, load_mnist
+from pyro_ricvae.data.datasets import find
 from pyro_ricvae.data.scaling import Scaling
 
 Array = NDArray[Any]
@@ -27,17 +28,25 @@ class Scenario:
         In data units.
     touched : ndarray of bool, shape (n, *event_shape)
         The cells that were overwritten.
+    by_row : bool, optional
+        Whether a row is dirty or clean as a whole; by default where it is an image.
     """
 
     name: str
     clean: Array
     dirty: Array
     touched: NDArray[np.bool_]
+    by_row: bool | None = None
 
     @property
     def images(self) -> bool:
-        """Whether rows are images: these are dirty or clean as a whole, the cells of a table one by one."""
+        """Whether rows are images."""
         return self.dirty.ndim > 2
+
+    @property
+    def rowwise(self) -> bool:
+        """Whether rows are dirty or clean as a whole, and not cell by cell."""
+        return self.images if self.by_row is None else self.by_row
 
     @cached_property
     def scaling(self) -> Scaling:
@@ -54,19 +63,19 @@ class Scenario:
         Returns
         -------
         dict
-            "dirty" and "clean", in squared standardised units: of images, over all pixels of those that are dirty or
-            clean; of a table, over the cells that were touched or not. NaN where there are none. "all": over all cells.
+            "dirty" and "clean", in squared standardised units: over all cells of the rows that are dirty or clean, or
+            over the cells that were touched or not (see `rowwise`). NaN where there are none. "all": over all cells.
         """
         error = np.square(self.standardise(cleaned) - self.standardise(self.clean), dtype=np.float64)
         touched = self.touched.reshape(error.shape)
-        where = np.broadcast_to(touched.any(axis=1, keepdims=True), error.shape) if self.images else touched
+        where = np.broadcast_to(touched.any(axis=1, keepdims=True), error.shape) if self.rowwise else touched
         return {
             name: float(error[mask].mean()) if mask.any() else float("nan")
             for name, mask in (("dirty", where), ("clean", ~where), ("all", np.ones_like(where)))
         }
 
     def average_precision(self, row_scores: Array, cell_scores: Array) -> float:
-        """Return the average precision in finding the dirty images, or the touched cells of a table.
+        """Return the average precision in finding the dirty rows, or the touched cells.
 
         Parameters
         ----------
@@ -76,7 +85,7 @@ class Scenario:
             Higher is more outlying.
         """
         touched = self.touched.reshape(len(self.touched), -1)
-        if self.images:
+        if self.rowwise:
             dirty = np.asarray(touched.any(axis=1))
             return float(average_precision_score(dirty, -row_scores)) if 0 < dirty.sum() < len(dirty) else float("nan")
         return float(average_precision_score(touched.ravel(), cell_scores.reshape(touched.shape).ravel()))
@@ -131,7 +140,45 @@ def _table(share: float) -> Callable[[int], tuple[Array, Array, Array]]:
     return make
 
 
-_MAKERS: dict[str, Callable[[int], tuple[Array, Array, Array]]] = {
+def load_satellite() -> Array:
+    """Return 1,500 rows of the ADBench table satimage-2, without its outliers: 9 pixels in 4 bands of a satellite."""
+    path = find("adbench/31_satimage-2.npz")
+    if path is None:
+        raise FileNotFoundError("Expected adbench/31_satimage-2.npz in the folder that PYRO_RICVAE_DATA names.")
+    with np.load(path) as arrays:
+        inliers: Array = arrays["X"][arrays["y"] == 0].astype(np.float64)
+    return inliers[:1500]
+
+
+#: The data sets on which likelihoods are compared, by name, and how many of their cells or rows are dirty.
+DATA_SETS: dict[str, Callable[[], Array]] = {
+    "digits": load_digits,
+    "faces": load_frey_faces,
+    "cancer": lambda: load_breast_cancer().to_numpy(),
+    "satellite": load_satellite,
+}
+CONTAMINATIONS = ("none", "cells-10", "cells-40", "rows-10", "rows-40")
+
+
+def _contaminated(data: str, contamination: str) -> Callable[[int], tuple[Array, Array, Array, bool]]:
+    """Return the maker of a data set with dirt on cells (noise in images, gross errors in tables) or in whole rows."""
+    kind, _, percent = contamination.partition("-")
+
+    def make(seed: int) -> tuple[Array, Array, Array, bool]:
+        clean = DATA_SETS[data]()
+        if kind == "none":
+            return clean, clean.copy(), np.zeros(clean.shape, dtype=bool), False
+        share = int(percent) / 100
+        if kind == "rows":
+            return clean, *corruption.replace_rows(clean, share=share, random_state=seed), True
+        if clean.ndim > 2:
+            return clean, *corruption.salt_and_pepper(clean, cell_share=share, random_state=seed), False
+        return clean, *corruption.gross_errors(clean, share=share, random_state=seed), False
+
+    return make
+
+
+_MAKERS: dict[str, Callable[[int], tuple[Any, ...]]] = {
     "digits-demo": _digits(blocks_and_lines),
     "digits-block": _digits(corruption.blocks),
     "digits-line": _digits(corruption.lines),
@@ -143,6 +190,7 @@ _MAKERS: dict[str, Callable[[int], tuple[Array, Array, Array]]] = {
     "mnist-noise": _mnist(noisy=True),
     "table-10": _table(0.1),
     "table-40": _table(0.4),
+    **{f"{data}-{dirt}": _contaminated(data, dirt) for data in DATA_SETS for dirt in CONTAMINATIONS},
 }
 
 #: The names that `make_scenario` takes.

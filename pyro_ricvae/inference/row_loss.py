@@ -32,13 +32,23 @@ def row_loss_terms(model: Any, guide: Any, x: Tensor, encoded: Tensor | None = N
     prior = model.prior()
     z = posterior.mean
     reconstruction: Tensor = -model.decode(z, x).log_prob(x)
+    kl = closed_form_kl(posterior, prior)
+    return reconstruction, posterior.log_prob(z) - prior.log_prob(z) if kl is None else kl
+
+
+def closed_form_kl(posterior: Any, prior: Any) -> Tensor | None:
+    """Return KL[posterior || prior] in nats, by units where both are independent over them; None without a closed form.
+
+    `RecyclingELBO` takes log q - log p at its draws where this is None.
+    """
     pairs = [(posterior, prior)]
     # A transformed distribution has a base_dist too, but another one.
     if isinstance(posterior, Independent) and isinstance(prior, Independent):
         pairs.insert(0, (posterior.base_dist, prior.base_dist))
     for q, p in pairs:
         try:
-            return reconstruction, kl_divergence(q, p)
+            kl: Tensor = kl_divergence(q, p)
         except NotImplementedError:
-            pass
-    return reconstruction, posterior.log_prob(z) - prior.log_prob(z)
+            continue
+        return kl
+    return None

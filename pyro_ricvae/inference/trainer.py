@@ -117,7 +117,7 @@ class Trainer:
         self.engine: Engine = engine
         self.precision: Precision = precision
         self.on_log = on_log
-        self.elbo = RecyclingELBO()
+        self.elbo = RecyclingELBO(recycle=getattr(model.likelihood, "recycle", "sample"))
         self.module = self.elbo(model, guide)
         choose_engine(self.module, 1, [], engine, precision)  # raises where they are unknown
         self.history: list[dict[str, Any]] = []

@@ -1,7 +1,8 @@
 """The contract of a likelihood."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
 
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
@@ -24,11 +25,15 @@ class Likelihood(nn.Module, ABC):
         those of one that does.
     support : torch.distributions.constraints.Constraint
         The values that one cell of x may take.
+    recycle : {"sample", "mean"}
+        What `inference.Trainer` passes on to the next pass: a reparameterised draw, or the mean where there is none
+        (discrete values) or draws have no variance. Optional: "sample" where it is missing.
     """
 
     n_outputs: ClassVar[int] = 1
     normalised: ClassVar[bool] = True
     support: ClassVar[constraints.Constraint] = constraints.real
+    recycle: ClassVar[Literal["sample", "mean"]] = "sample"
 
     @abstractmethod
     def forward(self, decoder_output: Any, x: Tensor) -> TorchDistribution:
@@ -46,3 +51,84 @@ class Likelihood(nn.Module, ABC):
         TorchDistribution, batch shape (..., B), event shape (d,)
             The last dimension is the event (``to_event(1)``), so that log-densities are per row, in nats.
         """
+
+
+class FromFunction(Likelihood):
+    """A function as a likelihood, for what has no constants or networks of its own.
+
+    Parameters
+    ----------
+    function : callable
+        As `Likelihood.forward`: from the decoder's output and x to a distribution whose last dimension is an event.
+    n_outputs, normalised, support, recycle
+        As in `Likelihood`.
+
+    Raises
+    ------
+    ValueError
+        If `function` cannot be called, or an attribute is not as said.
+
+    Examples
+    --------
+    >>> import pyro.distributions as dist
+    >>> import torch
+    >>> from pyro_ricvae.likelihoods import FromFunction
+    >>> likelihood = FromFunction(lambda loc, x: dist.Cauchy(loc, 0.1).to_event(1), normalised=True)
+    >>> likelihood(torch.zeros(2, 5), torch.zeros(2, 5)).batch_shape
+    torch.Size([2])
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Any, Tensor], TorchDistribution],
+        *,
+        normalised: bool,
+        n_outputs: int = 1,
+        support: constraints.Constraint = constraints.real,
+        recycle: Literal["sample", "mean"] = "sample",
+    ) -> None:
+        super().__init__()
+        if not callable(function):
+            raise ValueError(f"Expected function to be a callable (decoder_output, x), actual {function!r}.")
+        if recycle not in ("sample", "mean"):
+            raise ValueError(f"Expected recycle to be 'sample' or 'mean', actual {recycle!r}.")
+        self.function = function
+        attributes = {"n_outputs": n_outputs, "normalised": normalised, "support": support, "recycle": recycle}
+        for name, value in attributes.items():
+            setattr(self, name, value)  # of the instance: what the class says are defaults
+        as_likelihood(self)
+
+    def forward(self, decoder_output: Any, x: Tensor) -> TorchDistribution:
+        """Return what the function returns. See `Likelihood.forward`."""
+        return self.function(decoder_output, x)
+
+
+_CONTRACT = {"n_outputs": int, "normalised": bool, "support": constraints.Constraint}
+
+
+def as_likelihood(value: Any) -> nn.Module:
+    """Return a module that meets the contract of `Likelihood`, or such a function wrapped as one.
+
+    Raises
+    ------
+    ValueError
+        If an attribute of the contract is missing or of another type; it names them all.
+    """
+    wrong = [
+        f"{name}={getattr(value, name)!r}" if hasattr(value, name) else f"no {name}"
+        for name, kind in _CONTRACT.items()
+        if not isinstance(getattr(value, name, None), kind)
+    ]
+    if wrong or not callable(value) or isinstance(value, type):
+        raise ValueError(
+            "Site 'x': expected likelihood to be a torch.nn.Module or a function with the contract of "
+            "pyro_ricvae.likelihoods.Likelihood: n_outputs (an int), normalised (a bool) and support (a constraint), "
+            f"actual {value!r} with {', '.join(wrong) or 'all of them'}: give an object, derive its class from "
+            "Likelihood, which has defaults, or wrap a function in likelihoods.FromFunction."
+        )
+    if isinstance(value, nn.Module):
+        return value
+    optional = {"recycle": value.recycle} if hasattr(value, "recycle") else {}
+    return FromFunction(
+        value, n_outputs=value.n_outputs, normalised=value.normalised, support=value.support, **optional
+    )

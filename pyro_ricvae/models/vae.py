@@ -1,14 +1,18 @@
 """The generative model."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pyro
 from pyro.distributions import TorchDistribution
+from pyro.infer.util import is_validation_enabled
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from pyro_ricvae._plates import data_plate
-from pyro_ricvae._validation import describe, positive_int
+from pyro_ricvae._validation import check_support, describe, positive_int
+from pyro_ricvae.likelihoods import as_likelihood
+from pyro_ricvae.priors import as_prior
 
 
 class VAE(PyroModule):
@@ -25,9 +29,9 @@ class VAE(PyroModule):
     decoder : torch.nn.Module
         Maps latents of shape (..., n_latent) to a tensor (..., d), or to a tuple of ``likelihood.n_outputs`` of them,
         location first.
-    likelihood : torch.nn.Module
-        See `likelihoods.Likelihood`.
-    prior : torch.nn.Module
+    likelihood : torch.nn.Module or callable
+        See `likelihoods.Likelihood`; a function with the attributes of that contract will do.
+    prior : torch.nn.Module or pyro.distributions.TorchDistribution
         ``prior()`` is the distribution of a row's latents: event shape (n_latent,), batch shape ().
     size : int, optional
         The number of rows in the whole data set: the log-densities of a batch of B rows are scaled by ``size / B``.
@@ -41,8 +45,9 @@ class VAE(PyroModule):
     Raises
     ------
     ValueError
-        At construction if `size` is not a whole number >= 1 or `likelihood` lacks ``n_outputs``; when run if x has not
-        the shape (..., rows, features), or the decoder's outputs are not as many as the likelihood asks or not of x's
+        At construction if `size` is not a whole number >= 1, `likelihood` lacks an attribute of the contract, or
+        `prior` is no prior; when run if x has not the shape (..., rows, features) or, while validation is on, lies
+        outside the likelihood's support, or the decoder's outputs are not as many as the likelihood asks or not of x's
         shape.
 
     See Also
@@ -62,21 +67,20 @@ class VAE(PyroModule):
     #: The decoder may compute in less precision: its output is cast where the distribution is built.
     autocast_safe: ClassVar[bool] = True
 
-    def __init__(self, decoder: nn.Module, likelihood: nn.Module, prior: nn.Module, size: int | None = None) -> None:
+    likelihood: nn.Module
+    prior: nn.Module
+
+    def __init__(
+        self,
+        decoder: nn.Module,
+        likelihood: nn.Module | Callable[..., TorchDistribution],
+        prior: nn.Module | TorchDistribution,
+        size: int | None = None,
+    ) -> None:
         super().__init__()
-        if not (isinstance(likelihood, nn.Module) and isinstance(getattr(likelihood, "n_outputs", None), int)):
-            raise ValueError(
-                "Expected likelihood to be a torch.nn.Module with the contract of pyro_ricvae.likelihoods.Likelihood, "
-                f"such as an integer n_outputs, actual {likelihood!r}."
-            )
-        if not isinstance(prior, nn.Module):
-            raise ValueError(
-                "Expected prior to be a torch.nn.Module whose forward() returns a distribution, such as "
-                f"pyro_ricvae.priors.StandardNormal(n_latent), actual {prior!r}."
-            )
         self.decoder = decoder
-        self.likelihood = likelihood
-        self.prior = prior
+        self.likelihood = as_likelihood(likelihood)
+        self.prior = as_prior(prior)
         self.size = None if size is None else positive_int("size", size)
 
     def decode(self, z: Tensor, x: Tensor | None = None) -> TorchDistribution:
@@ -141,6 +145,8 @@ class VAE(PyroModule):
                     f"actual {tuple(z.shape)}: give the encoder and the prior the same n_latent, and end a prior of "
                     "your own with .to_event(1)."
                 )
+            if is_validation_enabled():
+                check_support(self.likelihood, x)
             value: Tensor = pyro.sample("x", self.decode(z, x), obs=x)
             return value
 

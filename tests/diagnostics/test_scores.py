@@ -70,6 +70,8 @@ class OfCells(nn.Module):
     """A likelihood that is independent over the cells."""
 
     n_outputs = 1
+    normalised = True
+    support = dist.constraints.real
 
     def __init__(self, make: Any) -> None:
         super().__init__()
@@ -120,6 +122,8 @@ def test_cells_of_other_likelihoods(x: Tensor) -> None:
 def test_a_likelihood_that_is_not_of_cells(x: Tensor, likelihood: Any) -> None:
     class OfRows(nn.Module):
         n_outputs = 1
+        normalised = True
+        support = dist.constraints.real
 
         def forward(self, output: Tensor, x: Tensor) -> Any:
             return likelihood(output)

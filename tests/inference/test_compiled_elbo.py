@@ -179,6 +179,8 @@ class OwnLikelihood(nn.Module):
     """A user's likelihood, with a scale that is learned."""
 
     n_outputs = 1
+    normalised = True
+    support = dist.constraints.real
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,0 +1,129 @@
+"""Replicated data: rows as the model would have them again, for predictive checks.
+
+Of a likelihood that looks at the row itself replication follows the row's own residual, however large: no check could
+fail. Such a likelihood is replicated with one scale a feature, aggregated over rows.
+"""
+
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from pyro_ricvae._evaluation import evaluation
+from pyro_ricvae._validation import positive_int
+from pyro_ricvae.predictive import in_chunks
+
+# Draws times rows times features that are decoded at once: 64 MiB in float32.
+_CELLS_AT_ONCE = 2**24
+# Standard deviations in the median absolute deviation of a normal.
+_NORMAL_MAD = 1.482602218505602
+
+
+def replicate(
+    model: Any, guide: Any, x: Tensor, n_draws: int, *, batch_size: int = 1024, reference: Tensor | None = None
+) -> Tensor:
+    r"""Return draws of the rows from their posterior predictive.
+
+    .. math:: z_s \sim q(z \mid x_i), \qquad x_{is} \sim p(x \mid z_s)
+
+    A profile likelihood (``normalised`` False) has no p(x | z) that does not look at the row: there, cells are drawn
+    from normals around the decoder's location, with the scales of `replicate_scale`.
+
+    Parameters
+    ----------
+    model, guide
+        The pair.
+    x : Tensor, shape (n, d)
+        The rows, in the model's units.
+    n_draws : int
+        The number S of draws a row.
+    batch_size : int, default=1024
+        The number of rows in a chunk at most; fewer where there are many draws.
+    reference : Tensor, shape (m, d), optional
+        The rows over which a profile likelihood's scales are aggregated, by default `x`. Give the training rows where
+        `x` are few. Other likelihoods do not use them.
+
+    Returns
+    -------
+    Tensor, shape (S, n, d)
+        In the model's units, on the device of `x`. Random numbers come from torch's global generator.
+
+    Raises
+    ------
+    ValueError
+        If `n_draws` or `batch_size` is not a whole number >= 1, or `x` is not as said.
+    """
+    n_draws = positive_int("n_draws", n_draws)
+    scale = scale_for(model, guide, x if reference is None else reference)
+    return in_chunks(
+        (model, guide),
+        x,
+        rows_at_once(batch_size, n_draws, x),
+        lambda chunk: draw_rows(model, guide.encode(chunk).sample((n_draws,)), scale),
+    )
+
+
+def replicate_scale(model: Any, guide: Any, x: Tensor, *, batch_size: int = 1024) -> Tensor:
+    r"""Return the scale of each feature around the decoder's location, aggregated over rows.
+
+    .. math:: s_j = \max(1.4826\, \mathrm{median}_i\, |x_{ij} - \mu_j(z_i)|,\; s_0), \qquad z_i \sim q(z \mid x_i)
+
+    with :math:`s_0` the model's scale where residuals are zero, such as the floor. It is not moved by up to half
+    outlying cells in a feature. Residuals are those at draws, not at posterior means, which are too close to the rows
+    they were computed from: if guide and model are right, residuals at draws are distributed as the noise.
+
+    Parameters
+    ----------
+    model, guide
+        The pair.
+    x : Tensor, shape (n, d)
+        The rows, in the model's units.
+    batch_size : int, default=1024
+        The number of rows in a chunk.
+
+    Returns
+    -------
+    Tensor, shape (d,)
+        In the model's units, on the device of `x`.
+
+    Raises
+    ------
+    ValueError
+        If `batch_size` is not a whole number >= 1, or `x` is not as said.
+    """
+
+    def residual_and_floor(chunk: Tensor) -> Tensor:
+        expected = model.decode(guide.encode(chunk).sample())  # without the rows: residuals of zero
+        return torch.stack([(chunk - expected.mean).abs(), expected.stddev.expand_as(chunk)])
+
+    residual, floor = in_chunks((model, guide), x, batch_size, residual_and_floor)
+    return torch.maximum(_NORMAL_MAD * residual.median(dim=0).values, floor.amin(dim=0))
+
+
+def is_profile(model: Any) -> bool:
+    """Return whether the likelihood is a profile likelihood, and not a density or a probability."""
+    return not getattr(model.likelihood, "normalised", True)
+
+
+def scale_for(model: Any, guide: Any, reference: Tensor) -> Tensor | None:
+    """Return what `draw_rows` needs: the scales of a profile likelihood over the rows `reference`, or None."""
+    return replicate_scale(model, guide, reference) if is_profile(model) else None
+
+
+def draw_rows(model: Any, z: Tensor, scale: Tensor | None) -> Tensor:
+    """Return one row (..., d) for each z (..., n_latent): of p(x | z), or around its location with scales (d,)."""
+    expected = model.decode(z)
+    drawn: Tensor = (expected if scale is None else dist.Normal(expected.mean, scale.to(z.device))).sample()
+    return drawn
+
+
+def draw_prior_rows(model: Any, n_draws: int, n_rows: int, scale: Tensor | None) -> Tensor:
+    """Return rows of shape (n_draws, n_rows, d) from the prior predictive, in evaluation mode, all at once."""
+    with evaluation(model):
+        return draw_rows(model, model.prior().sample((n_draws, n_rows)), scale)
+
+
+def rows_at_once(batch_size: int, n_draws: int, x: Tensor) -> int:
+    """Return the number of rows, at most `batch_size`, whose draws are decoded at once."""
+    return min(positive_int("batch_size", batch_size), max(1, _CELLS_AT_ONCE // (n_draws * max(1, x.shape[-1]))))
