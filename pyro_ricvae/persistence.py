@@ -1,18 +1,22 @@
 """Fitted estimators on disk: safetensors and JSON, so that nothing is unpickled."""
 
 import json
+from collections.abc import Callable
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from pyro.distributions import TorchDistribution
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pyro_ricvae._settings import Settings, build_pair, device_named
 from pyro_ricvae.data.scaling import Scaling
+from pyro_ricvae.likelihoods import as_likelihood
+from pyro_ricvae.priors import as_prior
 
 if TYPE_CHECKING:
     from pyro_ricvae.estimator import RiCVAE
@@ -59,8 +63,8 @@ def save(estimator: "RiCVAE", folder: str | Path) -> None:
 def load(
     folder: str | Path,
     *,
-    likelihood: nn.Module | None = None,
-    prior: nn.Module | None = None,
+    likelihood: nn.Module | Callable[..., Any] | None = None,
+    prior: nn.Module | TorchDistribution | None = None,
     device: str | torch.device = "auto",
 ) -> "RiCVAE":
     """Read a fitted estimator that `RiCVAE.save` wrote.
@@ -69,9 +73,9 @@ def load(
     ----------
     folder : str or Path
         Where it was saved.
-    likelihood, prior : torch.nn.Module, optional
-        Where the estimator was given an object: one of the same class, which is copied, and its values then filled in.
-        Code is not saved.
+    likelihood, prior : optional
+        Where the estimator was given an object: one of the same class (or a function, or a distribution, as there),
+        which is copied, and its values then filled in. Code is not saved.
     device : str or torch.device, default="auto"
         Where to put the model. "auto" is CUDA where there is such a device, else the CPU.
 
@@ -97,8 +101,8 @@ def load(
         hidden=settings.hidden,
         train_passes=settings.train_passes,
         test_passes=settings.test_passes,
-        likelihood=_part("likelihood", settings.likelihood, likelihood),
-        prior=_part("prior", settings.prior, prior),
+        likelihood=_part("likelihood", settings.likelihood, None if likelihood is None else as_likelihood(likelihood)),
+        prior=_part("prior", settings.prior, None if prior is None else as_prior(prior)),
         floor="auto" if settings.floor is None or settings.learn_scale else settings.floor,
         epochs=settings.epochs,
         scaling=settings.scaling,

@@ -170,9 +170,15 @@ def test_objects_of_the_users_are_asked_for(saved: Path, tmp_path: Path) -> None
         rv.load(tmp_path)
     with pytest.raises(ValueError, match=r"as prior, of .*TiedNormal, whose code is not saved: .*prior=\.\.\."):
         rv.load(tmp_path, likelihood=StudentT())
-    others: list[Any] = [Laplace(), FixedNormal(1.0), StudentT, "index_conditioned"]
-    for other in others:
-        with pytest.raises(ValueError, match=r"Expected as likelihood an object of .*StudentT, .* actual"):
+    another, none = r"Expected as likelihood an object of .*StudentT, .* actual", "expected likelihood to be a torch.nn"
+    others: list[tuple[Any, str]] = [
+        (Laplace(), another),
+        (FixedNormal(1.0), another),
+        (StudentT, none),
+        ("index_conditioned", none),
+    ]
+    for other, message in others:
+        with pytest.raises(ValueError, match=message):
             rv.load(tmp_path, likelihood=other, prior=TiedNormal())
     bigger = TiedNormal()
     bigger.loc = bigger.same = nn.Parameter(torch.zeros(3))
