@@ -12,6 +12,8 @@ from pyro_ricvae.diagnostics.intervals import IntervalCalibration, interval_cali
 from pyro_ricvae.diagnostics.pair_check import check
 from pyro_ricvae.diagnostics.pair_report import PairReport, SiteRecord
 from pyro_ricvae.diagnostics.pareto import ParetoK, pareto_k
+from pyro_ricvae.diagnostics.pit import PIT
+from pyro_ricvae.diagnostics.ppc import PosteriorPredictiveCheck, ppc
 from pyro_ricvae.diagnostics.replication import replicate, replicate_scale
 from pyro_ricvae.diagnostics.scores import cell_scores, row_scores
 from pyro_ricvae.diagnostics.weights import (
@@ -22,12 +24,14 @@ from pyro_ricvae.diagnostics.weights import (
 )
 
 __all__ = [
+    "PIT",
     "ActiveUnits",
     "AggregateTest",
     "ImportanceWeights",
     "IntervalCalibration",
     "PairReport",
     "ParetoK",
+    "PosteriorPredictiveCheck",
     "SimulationBasedCalibration",
     "SiteRecord",
     "active_units",
@@ -40,6 +44,7 @@ __all__ = [
     "importance_weights",
     "interval_calibration",
     "pareto_k",
+    "ppc",
     "replicate",
     "replicate_scale",
     "row_scores",

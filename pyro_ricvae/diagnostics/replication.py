@@ -64,7 +64,7 @@ def replicate(
     )
 
 
-def replicate_scale(model: Any, guide: Any, x: Tensor, *, batch_size: int = 1024) -> Tensor:
+def replicate_scale(model: Any, guide: Any, x: Tensor, *, mask: Tensor | None = None, batch_size: int = 1024) -> Tensor:
     r"""Return the scale of each feature around the decoder's location, aggregated over rows.
 
     .. math:: s_j = \max(1.4826\, \mathrm{median}_i\, |x_{ij} - \mu_j(z_i)|,\; s_0), \qquad z_i \sim q(z \mid x_i)
@@ -79,6 +79,8 @@ def replicate_scale(model: Any, guide: Any, x: Tensor, *, batch_size: int = 1024
         The pair.
     x : Tensor, shape (n, d)
         The rows, in the model's units.
+    mask : Tensor of bool, shape (n, d), optional
+        True where a cell counts; of a feature without such cells the scale is the floor.
     batch_size : int, default=1024
         The number of rows in a chunk.
 
@@ -98,7 +100,10 @@ def replicate_scale(model: Any, guide: Any, x: Tensor, *, batch_size: int = 1024
         return torch.stack([(chunk - expected.mean).abs(), expected.stddev.expand_as(chunk)])
 
     residual, floor = in_chunks((model, guide), x, batch_size, residual_and_floor)
-    return torch.maximum(_NORMAL_MAD * residual.median(dim=0).values, floor.amin(dim=0))
+    if mask is not None:
+        residual = residual.masked_fill(~mask, torch.nan)
+    spread = _NORMAL_MAD * residual.nanmedian(dim=0).values.nan_to_num(0.0)
+    return torch.maximum(spread, floor.amin(dim=0))
 
 
 def is_profile(model: Any) -> bool:
@@ -106,9 +111,9 @@ def is_profile(model: Any) -> bool:
     return not getattr(model.likelihood, "normalised", True)
 
 
-def scale_for(model: Any, guide: Any, reference: Tensor) -> Tensor | None:
+def scale_for(model: Any, guide: Any, reference: Tensor, mask: Tensor | None = None) -> Tensor | None:
     """Return what `draw_rows` needs: the scales of a profile likelihood over the rows `reference`, or None."""
-    return replicate_scale(model, guide, reference) if is_profile(model) else None
+    return replicate_scale(model, guide, reference, mask=mask) if is_profile(model) else None
 
 
 def draw_rows(model: Any, z: Tensor, scale: Tensor | None) -> Tensor:

@@ -14,14 +14,10 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from pyro_ricvae.diagnostics.calibration import simulation_based_calibration
 from pyro_ricvae.diagnostics.pareto import pareto_k
-from pyro_ricvae.guides import AmortizedNormal
-from pyro_ricvae.likelihoods import FixedNormal
-from pyro_ricvae.models import VAE
-from pyro_ricvae.priors import StandardNormal
+from pyro_ricvae.experiments.linear_gaussian import LinearGaussian
 
 #: Guides by name: what their scale is multiplied by, and how many posterior scales their mean is off.
 GUIDES = {
@@ -75,60 +71,13 @@ class Table:
         return "\n".join(shown)
 
 
-class LinearEncoder(nn.Module):
-    """An affine location, and one scale for all rows."""
-
-    def __init__(self, weight: Tensor, bias: Tensor, scale: Tensor) -> None:
-        super().__init__()
-        self.weight, self.bias, self.scale = (nn.Parameter(each) for each in (weight, bias, scale))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return location and scale."""
-        loc = x @ self.weight.T + self.bias
-        return loc, self.scale.expand_as(loc)
-
-
-def linear_gaussian(n_latent: int, seed: int, scale: float, shift: float) -> tuple[VAE, AmortizedNormal]:
-    r"""Return a model whose posterior is known, and a guide as wrong as is said.
-
-    Rows are :math:`x = W z + b + 0.5 \epsilon` with orthogonal columns of W, so that the posterior is a normal that is
-    independent over the units.
-
-    Parameters
-    ----------
-    n_latent : int
-        The number of latent units.
-    seed : int
-        Of W and b.
-    scale, shift : float
-        The guide's scale is `scale` times the posterior's, and its mean is off by `shift` times the posterior's scale;
-        1 and 0 are exact.
-
-    Returns
-    -------
-    model : VAE
-        The model, of 20 features.
-    guide : AmortizedNormal
-        The guide.
-    """
-    rng = torch.Generator().manual_seed(seed)
-    decoder = nn.Linear(n_latent, _N_FEATURES)
-    columns, _ = torch.linalg.qr(torch.randn(_N_FEATURES, n_latent, generator=rng))
-    weight = columns * torch.linspace(1.0, 2.0, n_latent)
-    bias = torch.randn(_N_FEATURES, generator=rng)
-    decoder.load_state_dict({"weight": weight, "bias": bias})
-    precision = weight.square().sum(0) / _NOISE**2 + 1
-    to_mean = (weight / _NOISE**2 / precision).T
-    encoder = LinearEncoder(to_mean, shift * precision.rsqrt() - to_mean @ bias, scale * precision.rsqrt())
-    return VAE(decoder, FixedNormal(_NOISE), StandardNormal(n_latent)), AmortizedNormal(encoder)
-
-
 def wrong_guides(seed: int) -> list[dict[str, Any]]:
     """Return whether k-hat and simulation-based calibration find each guide wrong, on a new model and its own rows."""
     runs = []
     for n_latent in N_LATENT:
         for name, (scale, shift) in GUIDES.items():
-            model, guide = linear_gaussian(n_latent, seed, scale, shift)
+            exact = LinearGaussian(_N_FEATURES, n_latent, _NOISE, seed)
+            model, guide = exact.model, exact.guide(scale, shift)
             torch.manual_seed(seed)
             with torch.no_grad():
                 x = model.decode(model.prior().sample((_N_ROWS,))).sample()

@@ -3,11 +3,11 @@
 import pyro.distributions as dist
 import pytest
 import torch
-from linear_gaussian import LinearGaussian
 from reference import Returns
 from torch import Tensor
 
 from pyro_ricvae.diagnostics.aggregate import AggregateTest, active_units, aggregate_posterior_test
+from pyro_ricvae.experiments.linear_gaussian import LinearGaussian
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import numpy as np
 import pyro.distributions as dist
 import pytest
 import torch
-from linear_gaussian import LinearGaussian
 from reference import make_pair
 
 from pyro_ricvae.diagnostics import amortisation
 from pyro_ricvae.diagnostics.amortisation import amortisation_gap
+from pyro_ricvae.experiments.linear_gaussian import LinearGaussian
 
 
 @pytest.fixture

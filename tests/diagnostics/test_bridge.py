@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from linear_gaussian import LinearGaussian
 from torch.distributions import Normal
 
 import pyro_ricvae as rv
@@ -17,6 +16,7 @@ from pyro_ricvae._arviz import import_arviz
 from pyro_ricvae.data.scaling import Scaling
 from pyro_ricvae.diagnostics.bridge import to_arviz
 from pyro_ricvae.diagnostics.replication import replicate, replicate_scale
+from pyro_ricvae.experiments.linear_gaussian import LinearGaussian
 
 SCALE = 0.5
 

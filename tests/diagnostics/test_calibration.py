@@ -5,12 +5,12 @@ import re
 import numpy as np
 import pytest
 import torch
-from linear_gaussian import LinearGaussian
 from scipy import stats
 
 from pyro_ricvae import likelihoods
 from pyro_ricvae.diagnostics import replication
 from pyro_ricvae.diagnostics.calibration import SimulationBasedCalibration, simulation_based_calibration
+from pyro_ricvae.experiments.linear_gaussian import LinearGaussian
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from linear_gaussian import LinearGaussian
 from reference import Returns
 from scipy import stats
 from torch import Tensor
 
 from pyro_ricvae import guides, likelihoods, models, priors
 from pyro_ricvae.diagnostics.intervals import IntervalCalibration, interval_calibration
+from pyro_ricvae.experiments.linear_gaussian import LinearGaussian
 
 LEVELS = np.array([0.5, 0.8, 0.9, 0.95])
 

@@ -6,11 +6,11 @@ import numpy as np
 import pyro.distributions as dist
 import pytest
 import torch
-from linear_gaussian import LinearGaussian
 from reference import Returns, make_pair
 from scipy import stats
 
 from pyro_ricvae.diagnostics.pareto import ParetoK, _tail_shapes, pareto_k
+from pyro_ricvae.experiments.linear_gaussian import LinearGaussian
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from linear_gaussian import LinearGaussian
 
 from pyro_ricvae import diagnostics, likelihoods
+from pyro_ricvae.experiments.linear_gaussian import LinearGaussian
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import torch
 from click.testing import CliRunner
 
 from pyro_ricvae.experiments import workflow
-from pyro_ricvae.experiments.workflow import TABLES, Table, linear_gaussian, main
+from pyro_ricvae.experiments.linear_gaussian import LinearGaussian
+from pyro_ricvae.experiments.workflow import TABLES, Table, main
 
 
 def test_tables_and_runs_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,11 +42,12 @@ def test_a_table_counts_rates_and_averages_means() -> None:
 @pytest.mark.parametrize("n_latent", [1, 3])
 def test_the_exact_guide_is_the_posterior(n_latent: int) -> None:
     """By Bayes: log p(x, z) - log q(z | x) does not depend on z; a wrong guide's does, and is off as is said."""
-    model, guide = linear_gaussian(n_latent, 0, 1.0, 0.0)
+    exact = LinearGaussian(20, n_latent, 0.5, 0)
+    model, guide = exact.model, exact.guide()
     x, z = torch.randn(5, 20), torch.randn(7, 5, n_latent)
     posterior = guide.encode(x)
     log_weights = model.decode(z).log_prob(x) + model.prior().log_prob(z) - posterior.log_prob(z)
     torch.testing.assert_close(log_weights, log_weights[:1].expand(7, 5), rtol=1e-4, atol=1e-3)
-    wrong = linear_gaussian(n_latent, 0, 0.5, 1.5)[1].encode(x)
+    wrong = exact.guide(0.5, 1.5).encode(x)
     torch.testing.assert_close(wrong.mean, posterior.mean + 1.5 * posterior.stddev)
     torch.testing.assert_close(wrong.stddev, 0.5 * posterior.stddev)
