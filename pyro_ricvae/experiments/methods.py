@@ -184,6 +184,6 @@ def _outcome(scenario: Scenario, estimator: RiCVAE, details: dict[str, Any]) -> 
 
 
 def _error(outcome: Outcome) -> float:
-    """Return the error that settings are chosen by: on what is dirty, or on everything where nothing is."""
+    """Return the error that settings are chosen by: on what is dirty, if that has a truth to come back to."""
     dirty = outcome.figures["dirty"]
     return outcome.figures["clean"] if math.isnan(dirty) else dirty

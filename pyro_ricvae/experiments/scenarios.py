@@ -64,15 +64,15 @@ class Scenario:
         -------
         dict
             "dirty" and "clean", in squared standardised units: over all cells of the rows that are dirty or clean, or
-            over the cells that were touched or not (see `rowwise`). NaN where there are none. "all": over all cells.
+            over the cells that were touched or not (see `rowwise`). NaN where there are none, "dirty" also where whole
+            rows were replaced, which nothing can bring back. "all": over all cells.
         """
         error = np.square(self.standardise(cleaned) - self.standardise(self.clean), dtype=np.float64)
         touched = self.touched.reshape(error.shape)
         where = np.broadcast_to(touched.any(axis=1, keepdims=True), error.shape) if self.rowwise else touched
-        return {
-            name: float(error[mask].mean()) if mask.any() else float("nan")
-            for name, mask in (("dirty", where), ("clean", ~where), ("all", np.ones_like(where)))
-        }
+        replaced = np.array_equal(touched.any(axis=1), touched.all(axis=1))
+        masks = {"dirty": where & (not replaced), "clean": ~where, "all": np.ones_like(where)}
+        return {name: float(error[mask].mean()) if mask.any() else float("nan") for name, mask in masks.items()}
 
     def average_precision(self, row_scores: Array, cell_scores: Array) -> float:
         """Return the average precision in finding the dirty rows, or the touched cells.

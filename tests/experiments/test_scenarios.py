@@ -3,9 +3,11 @@ import os
 import numpy as np
 import pytest
 
-from pyro_ricvae.experiments.scenarios import SCENARIOS, Scenario, blocks_and_lines, make_scenario
+from pyro_ricvae.experiments import scenarios
+from pyro_ricvae.experiments.scenarios import CONTAMINATIONS, SCENARIOS, Scenario, blocks_and_lines, make_scenario
 
-EMBEDDED = [name for name in SCENARIOS if name.startswith(("digits", "table"))]
+CONTAMINATED = [f"{data}-{dirt}" for data in ("digits", "cancer") for dirt in CONTAMINATIONS if dirt != "none"]
+EMBEDDED = [name for name in SCENARIOS if name.startswith(("digits", "table")) and not name.endswith(CONTAMINATIONS)]
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
@@ -16,6 +18,45 @@ def test_dirt_is_where_the_mask_says_and_follows_the_seed(name: str) -> None:
     assert (first.dirty == first.clean)[~first.touched].all()
     share = first.touched.any(axis=tuple(range(1, first.touched.ndim))).mean() if first.images else first.touched.mean()
     assert share == pytest.approx(0.1 if name == "table-10" else 0.4, abs=2e-3)
+
+
+@pytest.mark.parametrize("name", CONTAMINATED)
+def test_contamination_is_of_so_many_cells_or_rows(name: str) -> None:
+    scenario = make_scenario(name, 3)
+    share = int(name[-2:]) / 100
+    assert (scenario.dirty == scenario.clean)[~scenario.touched].all()
+    errors = scenario.errors(scenario.dirty)
+    if "rows" in name:
+        rows = scenario.touched.reshape(len(scenario.touched), -1)
+        assert (rows.all(axis=1) == rows.any(axis=1)).all()
+        assert rows.any(axis=1).mean() == pytest.approx(share, abs=2e-3)
+        assert np.isnan(errors["dirty"])
+        assert scenario.average_precision(-rows.any(axis=1).astype(float), scenario.touched) == 1.0
+    else:
+        assert scenario.touched.mean() == pytest.approx(share, abs=0.02)
+        assert errors["dirty"] > 0
+        assert scenario.average_precision(np.zeros(len(scenario.dirty)), scenario.touched.astype(float)) == 1.0
+    assert errors["clean"] == 0
+
+
+def test_without_contamination_nothing_is_touched() -> None:
+    for name in ("digits-none", "cancer-none"):
+        scenario = make_scenario(name, 0)
+        assert (scenario.dirty == scenario.clean).all()
+        assert not scenario.touched.any()
+
+
+def test_a_satellite_table_needs_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scenarios, "find", lambda name: None)
+    with pytest.raises(FileNotFoundError, match=r"Expected adbench/31_satimage-2\.npz in the folder"):
+        make_scenario("satellite-none", 0)
+
+
+@pytest.mark.skipif("PYRO_RICVAE_DATA" not in os.environ, reason="needs the files that PYRO_RICVAE_DATA names")
+def test_satellite() -> None:
+    scenario = make_scenario("satellite-rows-10", 0)
+    assert scenario.clean.shape == (1500, 36)
+    assert scenario.touched.all(axis=1).sum() == 150
 
 
 @pytest.mark.skipif("PYRO_RICVAE_DATA" not in os.environ, reason="needs the files that PYRO_RICVAE_DATA names")
