@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from pyro.distributions import TorchDistribution
 from pyro.infer.util import is_validation_enabled
 from torch import Tensor
-from torch.distributions import Cauchy, Independent, StudentT, constraints
+from torch.distributions import Cauchy, Distribution, Independent, StudentT, constraints
 
 
 def positive_int(name: str, value: Any) -> int:
@@ -119,6 +118,6 @@ def describe(output: object) -> str:
     """Return the shapes of what a network or a likelihood returned, or its type, for an error."""
     if isinstance(output, tuple | list):
         return f"{type(output).__name__}({', '.join(map(describe, output))})"
-    if isinstance(output, TorchDistribution):
+    if isinstance(output, Distribution):
         return f"{output} of batch shape {tuple(output.batch_shape)} and event shape {tuple(output.event_shape)}"
     return str(tuple(output.shape)) if isinstance(output, Tensor) else type(output).__name__

@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.distributions import constraints
+from torch.distributions import Independent, Normal, constraints
 
 import pyro_ricvae as rv
 from pyro_ricvae._parts import LEARNABLE, LIKELIHOODS, WITH_FLOOR
@@ -162,6 +162,38 @@ def test_a_user_s_support_between_0_and_1_gets_a_sigmoid() -> None:
     est = rv.RiCVAE(likelihood=likelihood, epochs=20, **SETTINGS).fit(0.1 + 0.8 * BLACK_AND_WHITE)
     assert est.model_.decoder.sigmoid
     assert est.settings_["scaling"] == "none"
+
+
+def test_a_likelihood_without_draws_is_refused_before_training_and_trains_by_its_mean() -> None:
+    def poisson(rate: Tensor, x: Tensor) -> Any:
+        return dist.Poisson(rate.exp(), validate_args=False).to_event(1)
+
+    arguments: dict[str, Any] = {"normalised": True, "support": constraints.nonnegative}
+    counts = np.random.default_rng(0).poisson(3.0, size=(100, 4)).astype(np.float32)
+    settings = TINY | {"scaling": "none"}
+    with pytest.raises(ValueError, match=r"Site 'x' cannot be recycled: FromFunction has no .* recycle = 'mean' in"):
+        rv.RiCVAE(likelihood=FromFunction(poisson, **arguments), **settings).fit(counts)
+    for other in ({"train_passes": 1}, {"likelihood": FromFunction(poisson, recycle="mean", **arguments)}):
+        est = rv.RiCVAE(**{"likelihood": FromFunction(poisson, **arguments)} | settings | other).fit(counts)
+        assert np.isfinite(est.clean(counts)).all()
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (
+            lambda loc, x: torch.distributions.Independent(torch.distributions.Normal(loc, 1.0), 1),
+            "of pyro.distributions",
+        ),
+        (
+            lambda loc, x: dist.Normal(loc, torch.ones(7)).to_event(1),
+            r"FromFunction fails on decoder output \(\d+, 12\)",
+        ),
+    ],
+)
+def test_what_a_likelihood_may_do_wrong(function: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"Site 'x': .*{message}"):
+        rv.RiCVAE(likelihood=FromFunction(function, normalised=True), **TINY).fit(DIRTY)
 
 
 class Scaled(nn.Module):

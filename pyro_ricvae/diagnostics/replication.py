@@ -119,7 +119,12 @@ def scale_for(model: Any, guide: Any, reference: Tensor, mask: Tensor | None = N
 def draw_rows(model: Any, z: Tensor, scale: Tensor | None) -> Tensor:
     """Return one row (..., d) for each z (..., n_latent): of p(x | z), or around its location with scales (d,)."""
     expected = model.decode(z)
-    drawn: Tensor = (expected if scale is None else dist.Normal(expected.mean, scale.to(z.device))).sample()
+    try:
+        drawn: Tensor = (expected if scale is None else dist.Normal(expected.mean, scale.to(z.device))).sample()
+    except NotImplementedError as error:
+        raise ValueError(
+            f"Expected a likelihood that can be drawn from, actual {expected}: give its distribution a method sample."
+        ) from error
     return drawn
 
 

@@ -132,10 +132,11 @@ def check_normalised(model: Any, guide: Any, x: Tensor, what: str) -> None:
     name = type(model.likelihood).__name__
     if not getattr(model.likelihood, "normalised", True):
         raise ValueError(
-            f"{what} needs a normalised likelihood, actual {name}: its variance is maximised over for each cell, so "
-            "that it does not integrate to one, its value is above any density's by construction, and there is no "
-            "log p(x) behind it. Fit a normalised one, such as likelihoods.FixedNormal or likelihoods.StudentT, or "
-            "compare errors, scores of rows and predictive checks instead."
+            f"{what} needs a normalised likelihood, actual {name}, which does not integrate to one over x: there is no "
+            "log p(x) behind it, and its value is no density's (where a variance is maximised over for each cell, as "
+            "in IndexConditionedNormal, it is above one by construction). Fit a normalised one, such as "
+            "likelihoods.StudentT or likelihoods.InverseGammaNormal, or compare errors, scores of rows and predictive "
+            "checks instead."
         )
     with evaluation(model, guide):
         row = x[..., :1, :].to(next(guide.parameters()).device)

@@ -198,8 +198,9 @@ class RecyclingELBO(TraceMeanField_ELBO):
         else:
             raise ValueError(
                 f"Site {self.site!r} cannot be recycled: its distribution {distribution} has no reparameterised "
-                "sampler (rsample). Recycle its mean, RecyclingELBO(recycle='mean'), and build a discrete distribution "
-                "with validate_args=False, since its mean need not be one of its values."
+                "sampler (rsample). Recycle its mean, RecyclingELBO(recycle='mean'), or for an estimator recycle = "
+                "'mean' in the class of the likelihood, and build a discrete distribution with validate_args=False, "
+                "since its mean need not be one of its values."
             )
         shape = args[0].shape
         if recycled.shape[recycled.dim() - len(shape) :] != shape:

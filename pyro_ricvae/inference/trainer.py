@@ -11,6 +11,7 @@ import pyro
 import torch
 from torch import Tensor, nn
 
+from pyro_ricvae._evaluation import evaluation
 from pyro_ricvae._param_store import own_parameters
 from pyro_ricvae._validation import check_finite, check_rows, positive_finite, positive_int
 from pyro_ricvae.inference._state import State, Tally, shuffled_batches
@@ -155,6 +156,7 @@ class Trainer:
         check_finite(x)
         watched = x[torch.linspace(0, len(x) - 1, min(len(x), _WATCHED_ROWS), device=x.device).long()]
         self.module(x[: self.recipe.batch_size])  # validated as the user has it set: a wrong pair gets Pyro's own error
+        self._check_recyclable(x[:2])
         self.choice = self._choose(x)
         loss: nn.Module = self.module
         if self.choice.engine != "eager":
@@ -167,6 +169,16 @@ class Trainer:
             for message in advice(measure(self.model, self.guide, watched), self.model.prior().event_shape[-1]):
                 self._say(message)
         return self
+
+    def _check_recyclable(self, x: Tensor) -> None:
+        """Raise a ValueError, before training, if the likelihood has no draws to recycle."""
+        with evaluation(self.model, self.guide):
+            distribution = self.model.decode(self.guide.encode(x).mean, x)
+        if self.passes > 1 and self.elbo.recycle == "sample" and not distribution.has_rsample:
+            raise ValueError(
+                f"Site 'x' cannot be recycled: {type(self.model.likelihood).__name__} has no reparameterised sampler "
+                "(rsample). Say recycle = 'mean' in its class, so that its mean is passed on, or train with one pass."
+            )
 
     def _steps(self, phase: _Phase, x: Tensor) -> tuple[int, int]:
         """Return the number of steps in an epoch, and in a phase."""

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pyro
+import torch
 from pyro.distributions import TorchDistribution
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.infer.util import is_validation_enabled
 from pyro.nn import PyroModule
 from torch import Tensor, nn
@@ -110,16 +112,25 @@ class VAE(PyroModule):
         self._check_decoder_output(output, z, x)
         try:
             distribution: TorchDistribution = self.likelihood(output, x)
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or not is_validation_enabled():
+                raise  # without validation it may be the error of a capture, which looks at its type
+            raise ValueError(
+                f"Site 'x': {type(self.likelihood).__name__} fails on decoder output {describe(output)} and x of shape "
+                f"{tuple(x.shape)}: {str(error).splitlines()[0]} Give its constants and parameters shapes that fit "
+                "those, as () or (d,)."
+            ) from error
         except ValueError as error:  # torch's validation, which does not know the site
             raise ValueError(
                 f"Site 'x': expected from the decoder what {type(self.likelihood).__name__} accepts, finite locations "
                 "and, where it gives a scale, a positive one (end it with softplus or exp), actual: "
                 f"{str(error).splitlines()[0]}"
             ) from error
-        if getattr(distribution, "event_shape", None) != x.shape[-1:]:
+        is_pyro = isinstance(distribution, TorchDistributionMixin)
+        if not is_pyro or distribution.event_shape != x.shape[-1:]:
             raise ValueError(
-                f"Site 'x': expected {type(self.likelihood).__name__} to return a distribution of event shape "
-                f"({x.shape[-1]},), actual {describe(distribution)}: end it with .to_event(1)."
+                f"Site 'x': expected {type(self.likelihood).__name__} to return a distribution of pyro.distributions, "
+                f"of event shape ({x.shape[-1]},), actual {describe(distribution)}: end it with .to_event(1)."
             )
         return distribution
 
