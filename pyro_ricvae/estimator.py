@@ -390,8 +390,9 @@ class RiCVAE(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         arviz.InferenceData or xarray.DataTree
-            In data units, log-densities as well, with the scaling in constant_data, the history of training, and
-            `settings_` as JSON in the attribute ``settings``. An int as `random_state` gives the same draws every time.
+            Of one pass, whatever `test_passes` is; in data units, log-densities as well, with the scaling in
+            constant_data, the history of training, and `settings_` as JSON in the attribute ``settings``. An int as
+            `random_state` gives the same draws every time.
 
         Raises
         ------

@@ -9,12 +9,10 @@ from torch import Tensor
 
 from pyro_ricvae._evaluation import evaluation
 from pyro_ricvae._validation import positive_int
+from pyro_ricvae.diagnostics.replication import rows_at_once
 from pyro_ricvae.guides import AmortizedNormal
 from pyro_ricvae.models import VAE
 from pyro_ricvae.predictive import in_chunks
-
-# Draws times rows times features that are decoded at once: 64 MiB in float32.
-_CELLS_AT_ONCE = 2**24
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def importance_weights(
         If `n_draws` or `batch_size` is not a whole number >= 1, or `x` is not as said.
     """
     n_draws = positive_int("n_draws", n_draws)
-    batch_size = min(positive_int("batch_size", batch_size), max(1, _CELLS_AT_ONCE // (n_draws * max(1, x.shape[-1]))))
+    at_once = rows_at_once(batch_size, n_draws, x)
 
     def weigh(chunk: Tensor) -> Tensor:
         posterior = guide.encode(chunk)
@@ -82,7 +80,7 @@ def importance_weights(
         )
         return torch.cat([z, torch.stack(log_densities, dim=-1)], dim=-1)
 
-    z, log_likelihood, log_prior, log_guide = in_chunks((model, guide), x, batch_size, weigh).tensor_split(
+    z, log_likelihood, log_prior, log_guide = in_chunks((model, guide), x, at_once, weigh).tensor_split(
         (-3, -2, -1), dim=-1
     )
     return ImportanceWeights(z, log_likelihood.squeeze(-1), log_prior.squeeze(-1), log_guide.squeeze(-1))
