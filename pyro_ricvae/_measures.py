@@ -183,7 +183,10 @@ def measure(estimator: Any, data: Data, n_draws: int, seed: int) -> dict[str, Va
 def _bound(estimator: Any, X: NDArray[Any], n_draws: int, seed: int) -> dict[str, Value]:
     """Return the bound, as that of a density or of a mass, or why there is none."""
     if not isinstance(estimator, RiCVAE):
-        return dict.fromkeys(("bound", "bound_mass"), Value(note=f"{type(estimator).__name__} has no likelihood."))
+        return dict.fromkeys(
+            ("bound", "bound_mass"),
+            Value(note=f"{type(estimator).__name__} is no RiCVAE: of it no likelihood is known."),
+        )
     model, guide, x = estimator.model_, estimator.guide_, estimator.standardise(X)
     try:
         check_normalised(model, guide, x, "An importance-weighted bound")

@@ -18,7 +18,8 @@ def positive_int(name: str, value: Any) -> int:
     except TypeError:
         number = 0
     if isinstance(value, bool) or number < 1:
-        raise ValueError(f"Expected {name} to be a whole number >= 1, actual {value!r}.")
+        actual = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        raise ValueError(f"Expected {name} to be a whole number >= 1, actual {actual}.")
     return number
 
 

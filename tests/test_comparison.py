@@ -312,7 +312,7 @@ def test_robust_pca_takes_part_with_its_answer_for_the_rows_it_was_fitted_on() -
     scale = Scaling.fit(X, "robust").scale
     expected = (((RobustPCA().fit_clean(X) - TRUTH) / scale) ** 2).mean()
     assert value(got, "rpca", "error") == pytest.approx(expected)
-    assert note(got, "rpca", "bound") == "RobustPCA has no likelihood."
+    assert note(got, "rpca", "bound") == "RobustPCA is no RiCVAE: of it no likelihood is known."
     assert got.table.loc[got.table["criterion"] != "bound", "value"].notna().all()
 
 
@@ -506,5 +506,5 @@ def test_names_and_criteria_that_are_not_there_are_refused(result: Comparison) -
         result.rank("error", "normal")
     with pytest.raises(ValueError, match=r"Expected a criterion of \['error', .* actual 'loss'"):
         result.rank("loss")
-    with pytest.raises(ValueError, match=r"which have none: Plain has no likelihood\. Rank the others"):
+    with pytest.raises(ValueError, match=r"which have none: Plain is no RiCVAE: .* known\. Rank the others"):
         compare({"plain": Plain()}, X, seeds=[0]).rank("bound")

@@ -154,8 +154,8 @@ def _check_entries(x_seen: Tensor, x_clean: Tensor | None, mask: Tensor | None) 
     check_rows(x_seen)
     if x_seen.dim() != 2 or len(x_seen) < 2:
         raise ValueError(f"Expected x_seen of shape (n, d) with n >= 2, actual {tuple(x_seen.shape)}.")
-    x_clean = x_seen if x_clean is None else x_clean
-    mask = torch.ones_like(x_seen, dtype=torch.bool) if mask is None else mask
+    x_clean = x_seen if x_clean is None else torch.as_tensor(x_clean, device=x_seen.device)
+    mask = torch.ones_like(x_seen, dtype=torch.bool) if mask is None else torch.as_tensor(mask, device=x_seen.device)
     for name, value in (("x_clean", x_clean), ("mask", mask)):
         if value.shape != x_seen.shape:
             raise ValueError(f"Expected {name} of x_seen's shape {tuple(x_seen.shape)}, actual {tuple(value.shape)}.")

@@ -137,7 +137,8 @@ def pareto_k(model: VAE, guide: AmortizedNormal, x: Tensor, n_draws: int = 1000,
     n_draws = positive_int("n_draws", n_draws)
     if n_draws < _FEWEST_DRAWS:
         raise ValueError(
-            f"Expected n_draws to be at least {_FEWEST_DRAWS}, so that there is a tail to fit, actual {n_draws}."
+            f"Expected n_draws to be at least {_FEWEST_DRAWS}, so that there is a tail to fit, actual {n_draws}: take "
+            "more."
         )
     check_rows(x)
     rows = max(1, min(positive_int("batch_size", batch_size), _DRAWS_AT_ONCE // n_draws))

@@ -120,7 +120,7 @@ def ppc(
     guide: Any,
     x: Tensor,
     *,
-    statistics: Sequence[str] | Mapping[str, Statistic] | None = None,
+    statistics: Sequence[str] | Mapping[str, Statistic | str] | None = None,
     n_draws: int = 500,
     mask: Tensor | None = None,
     reference: Tensor | None = None,
@@ -138,7 +138,7 @@ def ppc(
         The pair.
     x : Tensor, shape (n, d)
         The rows, in the model's units. Best are clean rows that were not trained on.
-    statistics : sequence of str, or mapping of str to callable, optional
+    statistics : sequence of str, or mapping of str to callable or str, optional
         Names out of `statistics.NAMES`: "mean", "variance", "sparsity", "maximum", "outlying", "kurtosis",
         "autocorrelation". Or functions of your own, ``(x, mask) -> number``: they get rows (S, n, d) and the mask
         (n, d) and return (S,), or (S, k) for k numbers. None is all that have a name, autocorrelation for images only.
@@ -236,9 +236,9 @@ def _checked(x: Tensor, mask: Tensor | None, event_shape: tuple[int, ...] | None
     """Return the mask, all True where none is given, or raise a ValueError."""
     if scale == "row":
         raise ValueError(
-            "Expected scale to be 'feature', actual 'row': a row's own scales are its own residuals, however large, so "
-            "that its replicates reach as far as it does and the check could not fail. With one scale a feature, "
-            "aggregated over rows, it can."
+            "Expected scale to be 'feature', actual 'row': a row's own scales are its own residuals, so that every "
+            "cell beyond the floor lies one scale out, a good one and a gross error alike: the check would say the "
+            "same of right and wrong rows. With one scale a feature, aggregated over rows, it can tell."
         )
     if scale != "feature":
         raise ValueError(f"Expected scale to be 'feature', actual {scale!r}.")
@@ -267,7 +267,13 @@ def _evaluate(functions: Mapping[str, Statistic], x: Tensor, mask: Tensor) -> di
     """Return the statistics of data sets (S, n, d), each of shape (S,), or raise a ValueError if one is no number."""
     values: dict[str, Tensor] = {}
     for name, function in functions.items():
-        value = torch.as_tensor(function(x, mask), device=x.device).double()
+        try:
+            value = torch.as_tensor(function(x, mask), device=x.device).double()
+        except TypeError as error:
+            raise ValueError(
+                f"Expected the statistic {name!r} to be a function (x, mask) of tensors, actual an error of its call: "
+                f"{error}."
+            ) from error
         if value.dim() not in (1, 2) or len(value) != len(x) or value.isnan().any():
             raise ValueError(
                 f"Expected the statistic {name!r} to return numbers of shape ({len(x)},) or ({len(x)}, k) for rows of "

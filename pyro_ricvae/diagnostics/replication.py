@@ -1,7 +1,8 @@
 """Replicated data: rows as the model would have them again, for predictive checks.
 
-Of a likelihood that looks at the row itself replication follows the row's own residual, however large: no check could
-fail. Such a likelihood is replicated with one scale a feature, aggregated over rows.
+Of a likelihood that looks at the row itself replication would follow the row's own residual: every cell beyond the
+floor then lies one scale out, a good one and a gross error alike, and no check could tell them. Such a likelihood is
+replicated with one scale a feature, aggregated over rows.
 """
 
 from typing import Any

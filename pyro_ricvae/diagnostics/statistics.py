@@ -151,7 +151,7 @@ class Autocorrelation:
 
 
 def choose(
-    statistics: Sequence[str] | Mapping[str, Statistic] | None,
+    statistics: Sequence[str] | Mapping[str, Statistic | str] | None,
     x: Tensor,
     mask: Tensor,
     event_shape: tuple[int, ...] | None = None,
@@ -160,9 +160,9 @@ def choose(
 
     Parameters
     ----------
-    statistics : sequence of str, mapping of str to callable, or None
-        Names out of `NAMES`, or callables of your own, ``(x, mask) -> number or vector``. None is all that the rows
-        have: "autocorrelation" only of images.
+    statistics : sequence of str, mapping of str to callable or str, or None
+        Names out of `NAMES`; in a mapping also callables of your own, ``(x, mask) -> number or vector``. None is all
+        that the rows have: "autocorrelation" only of images.
     x : Tensor, shape (n, d)
         The observed rows.
     mask : Tensor of bool, shape (n, d)
@@ -176,13 +176,16 @@ def choose(
         If a name is not known, or "autocorrelation" is asked for of rows that are no images of at least two cells.
     """
     if isinstance(statistics, Mapping):
-        wrong = [name for name, function in statistics.items() if not callable(function)]
+        wrong = [name for name, function in statistics.items() if not (callable(function) or function in NAMES)]
         if wrong:
             raise ValueError(
-                f"Expected a function (x, mask) -> number for each statistic, actual none for {wrong}: give names as a "
-                "list, or functions as a dict."
+                f"Expected a function (x, mask) -> number, or one of {', '.join(NAMES)}, for each statistic, actual "
+                f"neither for {wrong}."
             )
-        return dict(statistics)
+        known = choose(
+            [each for each in statistics.values() if isinstance(each, str)] or ["mean"], x, mask, event_shape
+        )
+        return {name: known[each] if isinstance(each, str) else each for name, each in statistics.items()}
     if isinstance(statistics, str):
         statistics = [statistics]
     images = event_shape is not None and len(event_shape) in (2, 3) and max(event_shape[:2]) > 1

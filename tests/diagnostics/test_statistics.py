@@ -166,10 +166,17 @@ def test_the_default_is_what_the_rows_have() -> None:
         ([], None, "actual none"),
         (["autocorrelation"], None, "Expected event_shape to be .* actual None"),
         (["autocorrelation"], (D,), r"actual \(12,\)"),
-        ({"mean": 3}, None, r"Expected a function .* actual none for \['mean'\]"),
+        ({"mean": 3}, None, r"Expected a function .* actual neither for \['mean'\]"),
     ],
 )
 def test_statistics_that_there_are_not_are_an_error(asked: object, shape: tuple[int, ...] | None, words: str) -> None:
     x, mask = _random()
     with pytest.raises(ValueError, match=words):
         statistics.choose(asked, x[0], mask, shape)  # type: ignore[arg-type]
+
+
+def test_names_and_functions_go_together_in_a_mapping() -> None:
+    x, mask = torch.randn(5, 4), torch.ones(5, 4, dtype=torch.bool)
+    chosen = statistics.choose({"tails": "kurtosis", "own": lambda x, mask: x.amax((-2, -1))}, x, mask)
+    assert list(chosen) == ["tails", "own"]
+    assert chosen["tails"](x, mask) == statistics.kurtosis(x, mask)
