@@ -21,7 +21,6 @@ from pyro_ricvae.inference.trainer import TrainingWarning
 
 _SMALLEST = 1e-4  # the floor of log errors where the data are not quantised, in standardised units
 _KEPT = 0.8  # the share of cells in the trimmed error
-_ROWS_AT_ONCE = 4096  # whose posterior draws are held
 
 Array = NDArray[np.float64]
 
@@ -194,8 +193,7 @@ def _bound(estimator: Any, X: NDArray[Any], n_draws: int, seed: int) -> dict[str
         return dict.fromkeys(("bound", "bound_mass"), Value(note=str(error)))
     device = next(model.parameters()).device
     with random_numbers(seed, device):
-        chunks = [importance_weighted_bound(model, guide, chunk, n_draws) for chunk in x.split(_ROWS_AT_ONCE)]
-    bound = torch.cat(chunks).double().numpy()
+        bound = importance_weighted_bound(model, guide, x, n_draws).double().numpy()
     with evaluation(model, guide):
         row = x[:1].to(device)
         support: Any = model.decode(guide.encode(row).mean, row).support

@@ -3,6 +3,7 @@
 from copy import deepcopy
 from typing import Any
 
+import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.distributions import Distribution, constraints
@@ -72,7 +73,8 @@ def is_unit(support: constraints.Constraint) -> bool:
 
 def automatic_scaling(likelihood: Any, values: NDArray[Any], images: bool) -> Kind:
     """Return how data of shape (n, d) are scaled where the user does not say."""
-    if is_unit(template(likelihood).support) and values.min() >= 0 and values.max() <= 1:
+    support = template(likelihood).support
+    if support is not constraints.real and bool(support.check(torch.as_tensor(values)).all()):
         return "none"  # they are where they must be
     return "range" if images else "robust"
 
@@ -105,8 +107,8 @@ def n_latent_of(prior: Any, n_latent: Any) -> Any:
             ) from error
     if len(shape) != 1 or n_latent not in ("auto", shape[0]):
         raise ValueError(
-            f"Expected a prior of event shape (n_latent,), actual {tuple(shape)} and n_latent={n_latent!r}: end it "
-            "with .to_event(1), and leave n_latent='auto'."
+            f"Expected a prior of event shape (n_latent,), actual {tuple(shape)} and n_latent={n_latent!r}: "
+            + ("leave n_latent='auto'." if len(shape) == 1 else "end it with .to_event(1), and leave n_latent='auto'.")
         )
     return shape[0]
 

@@ -98,6 +98,20 @@ def check_support(likelihood: Any, x: Tensor) -> None:
         )
 
 
+def check_mask(mask: Any, x: Tensor) -> Tensor:
+    """Return a mask of the cells of `x` that count, all of them for None, or raise a ValueError."""
+    if mask is None:
+        return torch.ones_like(x, dtype=torch.bool)
+    mask = torch.as_tensor(mask, device=x.device)
+    if mask.dtype != torch.bool or mask.shape != x.shape:
+        raise ValueError(
+            f"Expected mask to be of bool and of the shape of x, {tuple(x.shape)}, True where a cell counts, actual "
+            f"{mask.dtype} of shape {tuple(mask.shape)}."
+        )
+    checked: Tensor = mask
+    return checked
+
+
 def mean_of(distribution: Any, whose: str) -> Tensor:
     """Return the mean of `distribution`, or raise a ValueError that begins with `whose` if it has none.
 

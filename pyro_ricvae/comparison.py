@@ -162,7 +162,9 @@ def _entrants(estimators: Any, data: Data, single_passes: bool) -> tuple[dict[st
         if not isinstance(estimator, RiCVAE):
             continue
         try:
-            settings = prepare(estimator, data.X).settings  # wrong arguments are found before the others are trained
+            settings = prepare(
+                clone(estimator), data.X
+            ).settings  # wrong arguments are found before the others are trained
         except (TypeError, ValueError) as error:
             raise type(error)(f"{name!r}: {error}") from error
         if single_passes and settings.train_passes > 1:

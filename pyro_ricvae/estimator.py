@@ -85,7 +85,7 @@ class RiCVAE(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     Attributes
     ----------
     model_ : models.VAE
-        The fitted generative model, in standardised units.
+        The fitted generative model, in standardised units, in evaluation mode.
     guide_ : guides.AmortizedNormal
         Its guide.
     settings_ : dict
@@ -218,7 +218,7 @@ class RiCVAE(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _take_over(self, task: Task, history: list[dict[str, Any]], messages: list[str]) -> "RiCVAE":
         """Take over a trained pair."""
-        self.model_, self.guide_, self.scaling_ = task.model, task.guide, task.scaling
+        self.model_, self.guide_, self.scaling_ = task.model.eval(), task.guide.eval(), task.scaling
         self.settings_ = task.settings.to_json()
         self.history_, self.warnings_ = history, messages
         self.event_shape_, self.n_features_in_ = task.rows.event_shape, task.x.shape[1]

@@ -121,7 +121,7 @@ def load(
             raise ValueError(
                 f"Expected in {folder} the tensors of the {name} that {_DESCRIPTION} describes, actual others: {error}"
             ) from error
-    estimator.model_, estimator.guide_ = model.to(settings.device), guide.to(settings.device)
+    estimator.model_, estimator.guide_ = model.to(settings.device).eval(), guide.to(settings.device).eval()
     estimator.scaling_, estimator.settings_ = scaling, settings.to_json()
     estimator.history_, estimator.warnings_ = described["history"], described["warnings"]
     estimator.event_shape_, estimator.n_features_in_ = tuple(described["event_shape"]), len(scaling.center)

@@ -166,7 +166,7 @@ def in_chunks(
     """
     chunks = _row_chunks(x, batch_size)
     with evaluation(*modules):
-        device = _device(modules[-1])
+        device = device_of(modules[-1])
         return torch.cat([function(chunk.to(device)).to(x.device) for chunk in chunks], dim=-2)
 
 
@@ -191,5 +191,6 @@ def _row_chunks(x: Tensor, batch_size: int) -> tuple[Tensor, ...]:
     return chunks
 
 
-def _device(module: nn.Module) -> torch.device:
+def device_of(module: nn.Module) -> torch.device:
+    """Return the device of a module's parameters, the CPU where it has none."""
     return next((tensor.device for tensor in module.parameters()), torch.device("cpu"))

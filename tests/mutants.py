@@ -18,12 +18,13 @@ ROOT = Path(__file__).parent.parent
 
 
 class Mutant(NamedTuple):
-    """A fault: in `file` of the package, `old`, which stands there once, becomes `new`."""
+    """A fault: in `file` of the package, `old`, which stands there once, becomes `new`; `tests` should notice."""
 
     fault: str
     file: str
     old: str
     new: str
+    tests: str = "tests"
 
 
 ELBO = "inference/recycling_elbo.py"
@@ -32,6 +33,8 @@ SCALE = "torch.maximum((x - loc).abs(), self.floor)"
 RUN = "            last_traces = self._get_pass(model, guide, args, kwargs)\n"
 KL = "kl = scale_and_mask(kl, "
 WEIGHTED = "for term in _minus_kl_terms(site, guide_trace.nodes[name]):\n                    elbo = elbo + "
+
+LIKELIHOODS, DIAGNOSTICS = "tests/likelihoods", "tests/diagnostics"
 
 MUTANTS = [
     Mutant("nothing: the tests must pass", ELBO, "self.detach = detach", "self.detach = detach"),
@@ -76,6 +79,27 @@ MUTANTS = [
     Mutant("all rows at once", "predictive.py", 'torch.split(x, positive_int("batch_size", batch_size), dim=-2)', "(x,)"),
     Mutant("test-time passes in training mode", "_evaluation.py", "        module.eval()\n", "        pass\n"),
     Mutant("test-time passes that keep gradients", "_evaluation.py", "torch.no_grad(), own", "torch.enable_grad(), own"),
+    Mutant("a shared variance that is not averaged", "likelihoods/shared_normal.py", ".reciprocal().clamp(min=_MOMENTUM)", "", LIKELIHOODS),
+    Mutant("a shared variance of the batch in evaluation", "likelihoods/shared_normal.py", "if self.training and", "if", LIKELIHOODS),
+    Mutant("a Student-t of other degrees", "likelihoods/student_t.py", "dist.StudentT(self.df,", "dist.StudentT(self.df + 1,", LIKELIHOODS),
+    Mutant("a learned scale without a bound", "likelihoods/scaled.py", "_SMALLEST * self.scale + self", "self", LIKELIHOODS),
+    Mutant("a share of inliers for that of outliers", "likelihoods/contaminated_normal.py", "logsigmoid(-self.logit_share)", "logsigmoid(self.logit_share)", LIKELIHOODS),
+    Mutant("an inverse gamma of another rate", "likelihoods/inverse_gamma_normal.py", "self.floor / df.sqrt()", "self.floor", LIKELIHOODS),
+    Mutant("a Bernoulli that checks what is recycled", "likelihoods/bernoulli.py", "distribution._validate_args = False", "pass", LIKELIHOODS),
+    Mutant("a support that nobody checks", "_validation.py", "    if outside.any():\n        name", "    if False:\n        name", LIKELIHOODS),
+    Mutant("a mean that does not exist", "_validation.py", "isinstance(base, StudentT | Cauchy)", "False", "tests/test_predictive.py"),
+    Mutant("a mixture without its weights", "priors/gaussian_mixture.py", "dist.Categorical(logits=self.logits)", "dist.Categorical(logits=0 * self.logits)", "tests/priors"),
+    Mutant("a prior that stays where it was", "priors/from_distribution.py", "self.distribution = _mapped(self.distribution, fn)", "pass", "tests/priors"),
+    Mutant("draws recycled where the mean is asked for", "inference/trainer.py", 'RecyclingELBO(recycle=getattr(model.likelihood, "recycle", "sample"))', 'RecyclingELBO(recycle="sample")', "tests/test_estimator_parts.py"),
+    Mutant("weights without the prior", "diagnostics/weights.py", "self.log_likelihood + self.log_prior - self", "self.log_likelihood - self", DIAGNOSTICS),
+    Mutant("a bound that grows with the draws", "diagnostics/weights.py", " - math.log(len(log_weights))", "", DIAGNOSTICS),
+    Mutant("a bound for a profile likelihood", "diagnostics/weights.py", 'if not getattr(model.likelihood, "normalised", True):', "if False:", DIAGNOSTICS),
+    Mutant("densities in the model's units", "diagnostics/bridge.py", " - units.log_scale(distribution)", "", DIAGNOSTICS),
+    Mutant("replicates that ignore the mask", "diagnostics/replication.py", "residual.masked_fill(~mask, torch.nan)", "residual", DIAGNOSTICS),
+    Mutant("ranks that are not corrected", "diagnostics/calibration.py", "len(counts) * stats.chisquare", "stats.chisquare", DIAGNOSTICS),
+    Mutant("a gap of the wrong sign", "diagnostics/amortisation.py", "elbo[0] - elbo[1]", "elbo[1] - elbo[0]", DIAGNOSTICS),
+    Mutant("bounds compared in standardised units", "_measures.py", "bound = bound - np.log(estimator.scaling_.scale).sum()", "pass", "tests/test_comparison.py"),
+    Mutant("a companion of fewer passes", "comparison.py", "(settings.epochs - single) * settings.train_passes", "(settings.epochs - single)", "tests/test_comparison.py"),
 ]  # fmt: skip
 
 
@@ -99,7 +123,7 @@ def first_failures(mutant: Mutant) -> list[str]:
             "no:cacheprovider",
             "-W",
             "default",
-            "tests",
+            mutant.tests,
         ]
         # This one compares the list above with the code.
         command += ["--deselect", "tests/test_package.py::test_every_mutant_has_its_place_in_the_code"]

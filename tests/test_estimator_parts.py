@@ -226,3 +226,22 @@ def test_a_likelihood_given_as_an_object_keeps_its_own_settings() -> None:
     est = rv.RiCVAE(likelihood=StudentT(0.2, df=2.5), **TINY).fit(DIRTY)
     assert est.model_.likelihood.df == 2.5
     assert est.settings_["likelihood"] == "pyro_ricvae.likelihoods.student_t.StudentT"
+
+
+def test_a_fitted_model_is_not_moved_by_a_look_at_other_rows(tmp_path: Path) -> None:
+    est = rv.RiCVAE(likelihood="shared_normal", **TINY).fit(DIRTY)
+    est.save(tmp_path)
+    for each in (est, rv.load(tmp_path, device="cpu")):
+        before = each.score_samples(DIRTY)
+        rv.inference.RecyclingELBO()(each.model_, each.guide_)(each.standardise(20 * DIRTY))
+        assert not each.model_.training
+        assert np.array_equal(each.score_samples(DIRTY), before)
+
+
+def test_data_in_a_support_of_the_users_are_left_there() -> None:
+    def gamma(mean: Tensor, x: Tensor) -> Any:
+        return dist.Gamma(4.0, 4.0 / (mean.abs() + 0.1)).to_event(1)
+
+    likelihood = FromFunction(gamma, normalised=True, support=constraints.positive)
+    positive = np.random.default_rng(0).gamma(4.0, 1.0, size=(60, 4))
+    assert rv.RiCVAE(likelihood=likelihood, **TINY).fit(positive).settings_["scaling"] == "none"

@@ -7,12 +7,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_ricvae._evaluation import evaluation
 from pyro_ricvae._settings import random_numbers
 from pyro_ricvae._validation import check_rows
 from pyro_ricvae.guides import AmortizedNormal
 from pyro_ricvae.inference.watch import ACTIVE_VARIANCE
 from pyro_ricvae.models import VAE
-from pyro_ricvae.predictive import _device, draw_posterior, in_chunks
+from pyro_ricvae.predictive import device_of, draw_posterior, in_chunks
 
 #: `AggregateTest.alarm` rings at a p-value below this.
 ALARM_P = 0.01
@@ -43,6 +44,9 @@ class AggregateTest:
     def alarm(self) -> bool:
         """Whether the aggregate posterior is not the prior: a p-value below 0.01."""
         return self.p_value < ALARM_P
+
+    def __str__(self) -> str:
+        return self.summary()
 
     def summary(self) -> str:
         """Return what was found, and what it means for new rows, in words."""
@@ -119,7 +123,8 @@ def aggregate_posterior_test(
         raise ValueError(
             f"Expected x of shape (n, d) with n >= {_FEWEST_ROWS}, enough rows to learn from, actual {tuple(x.shape)}."
         )
-    with random_numbers(random_state, _device(guide)) if random_state is not None else nullcontext():
+    seeded = nullcontext() if random_state is None else random_numbers(random_state, device_of(guide))
+    with evaluation(model, guide), seeded:
         n = len(x)
         posterior = draw_posterior(guide, x, 1, batch_size=batch_size)[0].cpu()[torch.randperm(n)]
         prior = model.prior().sample((n,)).cpu()

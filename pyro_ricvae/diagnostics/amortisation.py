@@ -7,7 +7,8 @@ import torch
 from pyro.distributions import Independent, Normal, TorchDistribution
 from torch import Tensor
 
-from pyro_ricvae._validation import describe, positive_finite, positive_int
+from pyro_ricvae._validation import check_rows, describe, positive_finite, positive_int
+from pyro_ricvae.diagnostics.replication import LEAST_WIDTH
 from pyro_ricvae.guides import AmortizedNormal
 from pyro_ricvae.models import VAE
 from pyro_ricvae.predictive import in_chunks
@@ -72,7 +73,8 @@ def amortisation_gap(
         positive_int("n_draws", n_draws),
     )
     rate = float(positive_finite("learning_rate", learning_rate))
-    most = max(1, _CELLS_AT_ONCE // (max(n_particles, n_draws) * max(1, x.shape[-1])))
+    check_rows(x)
+    most = max(1, _CELLS_AT_ONCE // (max(n_particles, n_draws) * max(LEAST_WIDTH, x.shape[-1])))
 
     def gain(chunk: Tensor) -> Tensor:
         before = guide.encode(chunk)

@@ -14,6 +14,7 @@ from pyro_ricvae._validation import check_finite, check_rows, positive_int
 from pyro_ricvae.data.scaling import Scaling
 from pyro_ricvae.diagnostics.replication import draw_prior_rows, draw_rows, is_profile, rows_at_once, scale_for
 from pyro_ricvae.diagnostics.weights import check_normalised
+from pyro_ricvae.predictive import device_of
 
 LogLikelihood = Literal["auto", "profile"] | bool
 
@@ -79,7 +80,7 @@ def to_arviz(
     ===================== ================================================== ===========================================
 
     Memory is that of the result, mostly the replicates, two times n_draws times the size of x, and that of a chunk,
-    whose tensors are of 64 MiB or of the draws of one row.
+    whose rows take 64 MiB or are the draws of one row; hidden layers take more as they are wider than rows.
 
     Parameters
     ----------
@@ -271,7 +272,7 @@ def _draw(
     """Return draws, replicates and log-densities, each of shape (1, S, n, ...)."""
     arrays: dict[str, NDArray[Any]] = {}
     at_once = rows_at_once(batch_size, n_draws, x)
-    device = next((each.device for each in guide.parameters()), x.device)
+    device = device_of(guide)
     with evaluation(model, guide):
         for start in range(0, len(x), at_once):
             chunk = x[start : start + at_once].to(device)

@@ -15,7 +15,7 @@ from pyro_ricvae.diagnostics.replication import rows_at_once
 from pyro_ricvae.diagnostics.weights import check_normalised
 from pyro_ricvae.guides import AmortizedNormal
 from pyro_ricvae.models import VAE
-from pyro_ricvae.predictive import _device
+from pyro_ricvae.predictive import device_of
 
 #: `SimulationBasedCalibration.alarm` rings at a corrected p-value below this.
 ALARM_P = 0.01
@@ -70,6 +70,9 @@ class SimulationBasedCalibration:
         """Return what is wrong with each unit whose ranks are not uniform, in words, with estimates of the size."""
         units = np.flatnonzero(self.p_values < ALARM_P)
         return {int(unit): _fault(self.ranks[:, unit], self.n_draws) for unit in units}
+
+    def __str__(self) -> str:
+        return self.summary()
 
     def summary(self) -> str:
         """Return how many units are wrong, which way, and what to do, in words."""
@@ -169,7 +172,7 @@ def simulation_based_calibration(
     n_simulations, n_draws = positive_int("n_simulations", n_simulations), positive_int("n_draws", n_draws)
     if n_simulations < _MOST_BINS * 5:
         raise ValueError(f"Expected n_simulations to be at least 100, enough to test, actual {n_simulations}.")
-    seeded = nullcontext() if random_state is None else random_numbers(random_state, _device(guide))
+    seeded = nullcontext() if random_state is None else random_numbers(random_state, device_of(guide))
     with evaluation(model, guide), seeded:
         prior = model.prior()
         probe = model.decode(prior.sample((1,))).sample()

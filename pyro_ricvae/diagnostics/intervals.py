@@ -29,8 +29,8 @@ class IntervalCalibration:
     coverage : ndarray, shape (k,)
         The share of the entries within them, ends included.
     standard_error : ndarray, shape (k,)
-        Of the coverage, with rows, not entries, taken as independent: the entries of a row share its latents. Where
-        they err independently, it is the binomial one.
+        Of the coverage, with rows, not entries, taken as independent: the entries of a row share its latents. At least
+        the binomial one at the nominal coverage.
     n_entries : int
         The number of entries that counted.
     seen : bool
@@ -51,6 +51,9 @@ class IntervalCalibration:
             ("too narrow" if sign < 0 else "too wide") if is_clear else "as said"
             for sign, is_clear in zip(off, clear, strict=True)
         ]
+
+    def __str__(self) -> str:
+        return self.summary()
 
     def summary(self) -> str:
         """Return the coverage at each level, in words."""
@@ -136,7 +139,9 @@ def interval_calibration(
     held = (lower <= values) & (values <= upper)
     coverage = held[:, counted].mean(axis=1)
     by_row = ((held - coverage[:, None, None]) * counted).sum(axis=2)
-    standard_error = np.sqrt(np.square(by_row).sum(axis=1)) / counted.sum()
+    clustered = np.sqrt(np.square(by_row).sum(axis=1)) / counted.sum()
+    # Around a coverage of nearly 1, as few entries have by chance, the former is nearly 0.
+    standard_error = np.maximum(clustered, np.sqrt(nominal * (1 - nominal) / counted.sum()))
     return IntervalCalibration(nominal, coverage, standard_error, int(counted.sum()), seen)
 
 
@@ -156,6 +161,8 @@ def _check_entries(x_seen: Tensor, x_clean: Tensor | None, mask: Tensor | None) 
         raise ValueError(f"Expected x_seen of shape (n, d) with n >= 2, actual {tuple(x_seen.shape)}.")
     x_clean = x_seen if x_clean is None else torch.as_tensor(x_clean, device=x_seen.device)
     mask = torch.ones_like(x_seen, dtype=torch.bool) if mask is None else torch.as_tensor(mask, device=x_seen.device)
+    if not x_clean.is_floating_point():
+        raise ValueError(f"Expected x_clean to be rows of numbers, actual {x_clean.dtype}: give a mask as mask=.")
     for name, value in (("x_clean", x_clean), ("mask", mask)):
         if value.shape != x_seen.shape:
             raise ValueError(f"Expected {name} of x_seen's shape {tuple(x_seen.shape)}, actual {tuple(value.shape)}.")

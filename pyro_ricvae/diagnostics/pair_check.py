@@ -47,8 +47,8 @@ def check(model: Any, guide: Any, *args: Any, site: str | None = "x", **kwargs: 
     *args, **kwargs
         What they are called with: the data `x` first, as a batch in training; all are passed on.
     site : str or None, default="x"
-        The observed site that is recycled into the first argument. None for a pair that is not to be recycled, whose
-        first argument may be anything.
+        The observed site that is recycled into the first argument; a model without a site "x" is not asked for it. None
+        for a pair that is not to be recycled, whose first argument may be anything.
 
     Returns
     -------
@@ -102,6 +102,8 @@ def check(model: Any, guide: Any, *args: Any, site: str | None = "x", **kwargs: 
     with _unchanged(model, guide, (*args, *kwargs.values())), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         run = Run(model, guide, args, kwargs, site)
+        if site == "x" and run.model_trace is not None and "x" not in run.model_sites:
+            run.site = None  # a pair of another kind
         problems += problems_of_pair(run)
         sites, notes = tuple(_records(run)), list(_notes(run))
     said = dict.fromkeys(str(each.message).strip() for each in caught if issubclass(each.category, UserWarning))
@@ -213,7 +215,7 @@ def _notes(run: Run) -> Iterator[str]:
             "comparable with a density's, and has no evidence behind it."
         )
     if run.site is None:
-        yield "Whether the data can be recycled was not looked at (site=None)."
+        yield "Whether the data can be recycled was not looked at: name the observed site, site=..., for that."
     elif run.recycled is not None:
         yield from _notes_on_recycling(run)
 
@@ -226,6 +228,8 @@ def _notes_on_recycling(run: Run) -> Iterator[str]:
             f"Site {run.site!r} is recycled by its mean: {distribution_name(run.recycled['fn'])} has no "
             "reparameterised draws, or its likelihood asks for the mean."
         )
+        if isinstance(run.model, VAE) and getattr(run.model.likelihood, "recycle", "sample") == "sample":
+            yield "An estimator with several passes needs recycle = 'mean' in the class of the likelihood."
     settings = [
         *([f"site={run.site!r}"] if run.site != "x" else []),
         *(['recycle="mean"'] if how == "mean" else []),

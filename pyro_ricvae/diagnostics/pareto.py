@@ -52,6 +52,9 @@ class ParetoK:
         """Whether the guide is wrong for many rows: more than a tenth of them have a k-hat above 0.7."""
         return self.share_above(0.7) > ALARM_SHARE
 
+    def __str__(self) -> str:
+        return self.summary()
+
     def summary(self) -> str:
         """Return the shares of the rows above 0.5, 0.7 and 1, and what to do, in words."""
         counts = [int((self.k > threshold).sum()) for threshold in THRESHOLDS]
@@ -141,6 +144,8 @@ def pareto_k(model: VAE, guide: AmortizedNormal, x: Tensor, n_draws: int = 1000,
             "more."
         )
     check_rows(x)
+    if x.dim() != 2:
+        raise ValueError(f"Expected x of shape (n, d), actual {tuple(x.shape)}: give all rows in one dimension.")
     rows = max(1, min(positive_int("batch_size", batch_size), _DRAWS_AT_ONCE // n_draws))
     k = [
         _tail_shapes(importance_weights(model, guide, chunk, n_draws, batch_size=rows).log_weights)

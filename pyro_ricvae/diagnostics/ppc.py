@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyro_ricvae._validation import check_finite, check_rows, positive_int
+from pyro_ricvae._validation import check_finite, check_mask, check_rows, positive_int
 from pyro_ricvae.diagnostics.pit import PIT, Draw, count_replicate, uniformity
 from pyro_ricvae.diagnostics.replication import draw_rows, rows_at_once, scale_for
 from pyro_ricvae.diagnostics.statistics import Statistic, choose
@@ -92,6 +92,9 @@ class PosteriorPredictiveCheck:
         table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
         table["missed"] = [self.missed.get(name, "") for name in rows]
         return table
+
+    def __str__(self) -> str:
+        return self.summary()
 
     def summary(self) -> str:
         """Return in words what the model misses, and in which direction."""
@@ -250,14 +253,7 @@ def _checked(x: Tensor, mask: Tensor | None, event_shape: tuple[int, ...] | None
         raise ValueError(
             f"Expected event_shape to have {x.shape[1]} cells, as many as a row of x, actual {event_shape}."
         )
-    if mask is None:
-        return torch.ones_like(x, dtype=torch.bool)
-    mask = torch.as_tensor(mask, device=x.device)
-    if mask.dtype != torch.bool or mask.shape != x.shape:
-        raise ValueError(
-            f"Expected mask to be of bool and of the shape of x, {tuple(x.shape)}, True where a cell counts, actual "
-            f"{mask.dtype} of shape {tuple(mask.shape)}."
-        )
+    mask = check_mask(mask, x)
     if mask.sum() < 2:
         raise ValueError(f"Expected a mask in which at least two cells count, actual {int(mask.sum())}.")
     return mask

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from pyro_ricvae._evaluation import evaluation
-from pyro_ricvae._validation import positive_int
+from pyro_ricvae._validation import check_mask, check_rows, mean_of, positive_int
 from pyro_ricvae.predictive import in_chunks
 
-# Draws times rows times features that are decoded at once: 64 MiB in float32.
+# Draws times rows times features that are decoded at once: 64 MiB in float32. Hidden layers are wider than a few.
 _CELLS_AT_ONCE = 2**24
+LEAST_WIDTH = 64
 # Standard deviations in the median absolute deviation of a normal.
-_NORMAL_MAD = 1.482602218505602
+NORMAL_MAD = 1.482602218505602
 
 
 def replicate(
@@ -56,6 +57,7 @@ def replicate(
         If `n_draws` or `batch_size` is not a whole number >= 1, or `x` is not as said.
     """
     n_draws = positive_int("n_draws", n_draws)
+    check_rows(x)
     scale = scale_for(model, guide, x if reference is None else reference)
     return in_chunks(
         (model, guide),
@@ -93,18 +95,25 @@ def replicate_scale(model: Any, guide: Any, x: Tensor, *, mask: Tensor | None = 
     Raises
     ------
     ValueError
-        If `batch_size` is not a whole number >= 1, or `x` is not as said.
+        If `batch_size` is not a whole number >= 1, `x` or `mask` is not as said, or a feature has no residuals at all.
     """
 
     def residual_and_floor(chunk: Tensor) -> Tensor:
         expected = model.decode(guide.encode(chunk).sample())  # without the rows: residuals of zero
-        return torch.stack([(chunk - expected.mean).abs(), expected.stddev.expand_as(chunk)])
+        floor = expected.stddev.nan_to_num(0.0, 0.0, 0.0).expand_as(chunk)  # some have no variance
+        return torch.stack([(chunk - mean_of(expected, "Replication")).abs(), floor])
 
+    check_rows(x)
+    mask = check_mask(mask, x)
     residual, floor = in_chunks((model, guide), x, batch_size, residual_and_floor)
-    if mask is not None:
-        residual = residual.masked_fill(~mask, torch.nan)
-    spread = _NORMAL_MAD * residual.nanmedian(dim=0).values.nan_to_num(0.0)
-    return torch.maximum(spread, floor.amin(dim=0))
+    spread = NORMAL_MAD * residual.masked_fill(~mask, torch.nan).nanmedian(dim=0).values.nan_to_num(0.0)
+    scale = torch.maximum(spread, floor.amin(dim=0))
+    if not (scale > 0).all():
+        raise ValueError(
+            f"Expected residuals of {type(model.likelihood).__name__} that vary, to replicate it with their scale, "
+            f"actual none of {int((scale == 0).sum())} features: give a reference of more rows."
+        )
+    return scale
 
 
 def is_profile(model: Any) -> bool:
@@ -121,7 +130,9 @@ def draw_rows(model: Any, z: Tensor, scale: Tensor | None) -> Tensor:
     """Return one row (..., d) for each z (..., n_latent): of p(x | z), or around its location with scales (d,)."""
     expected = model.decode(z)
     try:
-        drawn: Tensor = (expected if scale is None else dist.Normal(expected.mean, scale.to(z.device))).sample()
+        drawn: Tensor = (
+            expected if scale is None else dist.Normal(mean_of(expected, "Replication"), scale.to(z.device))
+        ).sample()
     except NotImplementedError as error:
         raise ValueError(
             f"Expected a likelihood that can be drawn from, actual {expected}: give its distribution a method sample."
@@ -137,4 +148,6 @@ def draw_prior_rows(model: Any, n_draws: int, n_rows: int, scale: Tensor | None)
 
 def rows_at_once(batch_size: int, n_draws: int, x: Tensor) -> int:
     """Return the number of rows, at most `batch_size`, whose draws are decoded at once."""
-    return min(positive_int("batch_size", batch_size), max(1, _CELLS_AT_ONCE // (n_draws * max(1, x.shape[-1]))))
+    return min(
+        positive_int("batch_size", batch_size), max(1, _CELLS_AT_ONCE // (n_draws * max(LEAST_WIDTH, x.shape[-1])))
+    )

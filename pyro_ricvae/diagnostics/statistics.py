@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pyro_ricvae.diagnostics.replication import NORMAL_MAD
+
 #: From rows (..., n, d) and a mask (n, d), True where a cell counts, to (...) or (..., k).
 Statistic = Callable[[Tensor, Tensor], Tensor]
 
@@ -226,7 +228,7 @@ def _robust_scale(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     counted = x.masked_fill(~mask, torch.nan)
     pooled = x[mask]
     centre = counted.nanmedian(dim=0).values.nan_to_num(float(pooled.median()))  # a column of which no cell counts
-    scale = 1.4826 * (counted - centre).abs().nanmedian(dim=0).values.nan_to_num(0.0)
+    scale = NORMAL_MAD * (counted - centre).abs().nanmedian(dim=0).values.nan_to_num(0.0)
     fallback = (_centred(x, mask).square().masked_fill(~mask, 0.0).sum(0) / mask.sum(0).clamp(min=1)).sqrt()
     scale = torch.where(scale > 0, scale, fallback)
     return centre, torch.where(scale > 0, scale, pooled.std(correction=0))

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from pyro_ricvae._evaluation import evaluation
-from pyro_ricvae._validation import positive_int
+from pyro_ricvae._validation import check_rows, positive_int
 from pyro_ricvae.diagnostics.replication import rows_at_once
 from pyro_ricvae.guides import AmortizedNormal
 from pyro_ricvae.models import VAE
-from pyro_ricvae.predictive import in_chunks
+from pyro_ricvae.predictive import device_of, in_chunks
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,9 @@ def importance_weighted_bound(
         If the likelihood is not normalised, or an argument is not as said.
     """
     check_normalised(model, guide, x, "An importance-weighted bound")
-    log_weights = importance_weights(model, guide, x, n_draws, batch_size=batch_size).log_weights
-    return log_weights.logsumexp(0) - math.log(len(log_weights))
+    chunks = x.split(rows_at_once(batch_size, positive_int("n_draws", n_draws), x), dim=-2)  # no draws are kept
+    log_weights = (importance_weights(model, guide, chunk, n_draws).log_weights for chunk in chunks)
+    return torch.cat([each.logsumexp(0) - math.log(len(each)) for each in log_weights], dim=-1)
 
 
 def check_normalised(model: Any, guide: Any, x: Tensor, what: str) -> None:
@@ -127,6 +128,7 @@ def check_normalised(model: Any, guide: Any, x: Tensor, what: str) -> None:
     what : str
         What asks for it: the beginning of the error.
     """
+    check_rows(x)
     name = type(model.likelihood).__name__
     if not getattr(model.likelihood, "normalised", True):
         raise ValueError(
@@ -137,7 +139,7 @@ def check_normalised(model: Any, guide: Any, x: Tensor, what: str) -> None:
             "checks instead."
         )
     with evaluation(model, guide):
-        row = x[..., :1, :].to(next(guide.parameters()).device)
+        row = x[..., :1, :].to(device_of(guide))
         distribution = model.decode(guide.encode(row).mean, row)
         inside = distribution.support.check(x.to(row.device))
     if not inside.all():

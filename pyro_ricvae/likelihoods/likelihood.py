@@ -98,12 +98,20 @@ class FromFunction(Likelihood):
             setattr(self, name, value)  # of the instance: what the class says are defaults
         as_likelihood(self)
 
+    def extra_repr(self) -> str:
+        """Return what is printed of it."""
+        return getattr(self.function, "__name__", repr(self.function))
+
     def forward(self, decoder_output: Any, x: Tensor) -> TorchDistribution:
         """Return what the function returns. See `Likelihood.forward`."""
         return self.function(decoder_output, x)
 
 
-_CONTRACT = {"n_outputs": int, "normalised": bool, "support": constraints.Constraint}
+_CONTRACT: dict[str, Callable[[Any], bool]] = {
+    "n_outputs": lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 1,
+    "normalised": lambda value: isinstance(value, bool),
+    "support": lambda value: isinstance(value, constraints.Constraint),
+}
 
 
 def as_likelihood(value: Any) -> nn.Module:
@@ -116,15 +124,15 @@ def as_likelihood(value: Any) -> nn.Module:
     """
     wrong = [
         f"{name}={getattr(value, name)!r}" if hasattr(value, name) else f"no {name}"
-        for name, kind in _CONTRACT.items()
-        if not isinstance(getattr(value, name, None), kind)
+        for name, is_right in _CONTRACT.items()
+        if not is_right(getattr(value, name, None))
     ]
     if wrong or not callable(value) or isinstance(value, type):
         raise ValueError(
             "Site 'x': expected likelihood to be a torch.nn.Module or a function with the contract of "
-            "pyro_ricvae.likelihoods.Likelihood: n_outputs (an int), normalised (a bool) and support (a constraint), "
-            f"actual {value!r} with {', '.join(wrong) or 'all of them'}: give an object, derive its class from "
-            "Likelihood, which has defaults, or wrap a function in likelihoods.FromFunction."
+            "pyro_ricvae.likelihoods.Likelihood: n_outputs (an int >= 1), normalised (a bool) and support (a "
+            f"constraint), actual {value!r} with {', '.join(wrong) or 'all of them'}: give an object, derive its class "
+            "from Likelihood, which has defaults, or wrap a function in likelihoods.FromFunction."
         )
     if isinstance(value, nn.Module):
         return value

@@ -33,7 +33,8 @@ class SharedNormal(Likelihood):
     Notes
     -----
     As with batch normalisation, ``model.eval()`` before anything is evaluated; `predictive`, `diagnostics` and the
-    estimator do so themselves. With several passes the average is over the batches of all passes.
+    estimator do so themselves. With several passes the average is over the batches of all passes, and after few batches
+    it lags behind a model that still improves.
 
     Examples
     --------

@@ -126,11 +126,15 @@ class VAE(PyroModule):
                 "and, where it gives a scale, a positive one (end it with softplus or exp), actual: "
                 f"{str(error).splitlines()[0]}"
             ) from error
-        is_pyro = isinstance(distribution, TorchDistributionMixin)
-        if not is_pyro or distribution.event_shape != x.shape[-1:]:
+        if not isinstance(distribution, TorchDistributionMixin):
             raise ValueError(
                 f"Site 'x': expected {type(self.likelihood).__name__} to return a distribution of pyro.distributions, "
-                f"of event shape ({x.shape[-1]},), actual {describe(distribution)}: end it with .to_event(1)."
+                f"actual {describe(distribution)}: import pyro.distributions as dist, and take that one's."
+            )
+        if distribution.event_shape != x.shape[-1:]:
+            raise ValueError(
+                f"Site 'x': expected {type(self.likelihood).__name__} to return a distribution of event shape "
+                f"({x.shape[-1]},), actual {describe(distribution)}: end it with .to_event(1)."
             )
         return distribution
 

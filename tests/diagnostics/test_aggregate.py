@@ -1,11 +1,13 @@
 """The aggregate posterior against the prior, and active units."""
 
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from reference import Returns
 from torch import Tensor
 
+from pyro_ricvae import models
 from pyro_ricvae.diagnostics.aggregate import AggregateTest, active_units, aggregate_posterior_test
 from pyro_ricvae.experiments.linear_gaussian import LinearGaussian
 
@@ -79,3 +81,20 @@ def test_too_few_rows_to_test(exact: LinearGaussian, x: Tensor) -> None:
 def test_too_few_rows_to_vary(exact: LinearGaussian, x: Tensor) -> None:
     with pytest.raises(ValueError, match=r"Expected x of shape \(n, d\) with n >= 2"):
         active_units(exact.guide(), x)
+
+
+def test_a_prior_of_pyro_parameters_stays_its_own(exact: LinearGaussian) -> None:
+    class Learned(pyro.nn.PyroModule):
+        def __init__(self, loc: float) -> None:
+            super().__init__()
+            self.loc = pyro.nn.PyroParam(torch.full((2,), loc))
+
+        def forward(self) -> object:
+            return pyro.distributions.Normal(self.loc, 1.0).to_event(1)
+
+    x, guide = exact.sample(200, seed=1), exact.guide()
+    for loc in (0.0, 50.0):
+        model = models.VAE(exact.model.decoder, exact.model.likelihood, Learned(loc))
+        aggregate_posterior_test(model, guide, x, random_state=0)
+        assert model.prior.loc.tolist() == [loc, loc]
+    assert not dict(pyro.get_param_store().items())

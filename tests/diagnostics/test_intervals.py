@@ -135,3 +135,17 @@ def test_words_and_wrong_input(exact: LinearGaussian) -> None:
         interval_calibration(*pair, x, x / 0)
     with pytest.raises(ValueError, match=r"Expected x_seen of shape \(n, d\) with n >= 2"):
         interval_calibration(*pair, x[:1])
+
+
+def test_few_entries_are_no_evidence(exact: LinearGaussian) -> None:
+    """Five entries all lie within their 95% intervals four times in five: that says nothing."""
+    verdicts = []
+    for seed in range(20):
+        torch.manual_seed(seed)
+        x = exact.sample(5, seed=seed)
+        z = exact.guide().encode(x).sample()
+        again = exact.model.decode(z).sample()
+        mask = torch.zeros_like(x, dtype=torch.bool)
+        mask[:, 0] = True
+        verdicts += interval_calibration(exact.model, exact.guide(), x, again, mask).verdicts()
+    assert set(verdicts) == {"as said"}

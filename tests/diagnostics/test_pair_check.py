@@ -365,8 +365,11 @@ def guide_of_images(pictures: Tensor) -> None:
 
 def test_sites_of_other_names() -> None:
     x = X.sigmoid()
-    (problem,) = messages(images, guide_of_images, x)
-    assert problem.startswith("Site 'x': expected an observed site of the model, to be recycled, actual no such site; ")
+    report = check(images, guide_of_images, x)  # a pair without a site "x" is not asked for it
+    assert report.ok
+    assert "name the observed site, site=..." in report.notes[-1]
+    (problem,) = messages(images, guide_of_images, x, site="picture")
+    assert problem.startswith("Site 'picture': expected an observed site of the model, to be recycled, actual no such ")
     assert "observed are ['image']" in problem
     (problem,) = messages(images, guide_of_images, x, site="z")
     assert "actual one that is not observed" in problem

@@ -132,10 +132,16 @@ def test_a_likelihood_without_the_contract() -> None:
         rv.models.VAE(nn.Identity(), rv.likelihoods.FixedNormal, rv.priors.StandardNormal(2))
 
 
-@pytest.mark.parametrize("value", [dist.Normal(torch.zeros(4, 5), 1.0), torch.zeros(4, 5)])
-def test_a_likelihood_that_forgets_the_event(value: Any) -> None:
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (dist.Normal(torch.zeros(4, 5), 1.0), r".* event shape \(5,\), actual .*to_event\(1\)"),
+        (torch.zeros(4, 5), r"to return a distribution of pyro.distributions, actual \(4, 5\)"),
+    ],
+)
+def test_a_likelihood_that_forgets_the_event_or_the_distribution(value: Any, message: str) -> None:
     model = rv.models.VAE(nn.Linear(2, 5), Returns(value), rv.priors.StandardNormal(2))
-    with pytest.raises(ValueError, match=r"Site 'x': expected Returns .* event shape \(5,\), actual .*to_event\(1\)"):
+    with pytest.raises(ValueError, match=rf"Site 'x': expected Returns {message}"):
         model(torch.zeros(4, 5))
 
 
