@@ -16,6 +16,7 @@ from pyro_ricvae.predictive import in_chunks
 
 # A coverage is said to be wrong if it is off by more than so many standard errors.
 _CLEARLY = 3.0
+_SMALL_P = 0.003
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,17 @@ class IntervalCalibration:
     seen: bool
 
     def verdicts(self) -> list[str]:
-        """Return "too narrow", "too wide" or "as said" for each level, at three standard errors."""
+        """Return "too narrow", "too wide" or "as said" for each level.
+
+        Beyond three standard errors, and, since few entries are not normal, at a p-value below 0.003 of the exact
+        binomial test.
+        """
+        from scipy.stats import binomtest
+
         off = self.coverage - self.levels
-        clear = np.abs(off) > _CLEARLY * self.standard_error
+        held = np.round(self.coverage * self.n_entries).astype(int)
+        p_values = [binomtest(int(k), self.n_entries, p).pvalue for k, p in zip(held, self.levels, strict=True)]
+        clear = (np.abs(off) > _CLEARLY * self.standard_error) & (np.array(p_values) < _SMALL_P)
         return [
             ("too narrow" if sign < 0 else "too wide") if is_clear else "as said"
             for sign, is_clear in zip(off, clear, strict=True)

@@ -113,9 +113,9 @@ def test_a_profile_likelihood_has_intervals_of_one_scale_a_feature(exact: Linear
 
 
 def test_words_and_wrong_input(exact: LinearGaussian) -> None:
-    found = IntervalCalibration(np.array([0.5, 0.9]), np.array([0.4, 0.91]), np.array([0.01, 0.01]), 77, False)
+    found = IntervalCalibration(np.array([0.5, 0.9]), np.array([0.4, 0.91]), np.array([0.01, 0.01]), 7700, False)
     assert found.summary().splitlines() == [
-        "Of 77 entries,",
+        "Of 7700 entries,",
         "  50% intervals hold 40.0% (standard error 1.0%): too narrow",
         "  90% intervals hold 91.0% (standard error 1.0%): as said",
     ]
