@@ -74,7 +74,7 @@ def is_unit(support: constraints.Constraint) -> bool:
 def automatic_scaling(likelihood: Any, values: NDArray[Any], images: bool) -> Kind:
     """Return how data of shape (n, d) are scaled where the user does not say."""
     support = template(likelihood).support
-    if support is not constraints.real and bool(support.check(torch.as_tensor(values)).all()):
+    if support is not constraints.real and bool(support.check(torch.tensor(values)).all()):
         return "none"  # they are where they must be
     return "range" if images else "robust"
 

@@ -242,7 +242,12 @@ def sample(model: Path, n: int, out: Path, passes: int | None, seed: int, overwr
 @click.option("--truth", type=_PATH, metavar="FILE", help="The clean data, where known: of the shape of INPUT.")
 @click.option("--test", type=_PATH, metavar="FILE", help="Rows that are not fitted, best clean ones, to evaluate on.")
 @click.option(
-    "--seeds", type=_seeds, metavar="N,N,...", default="0,1,2", show_default=True, help="A fit with each of them."
+    "--seeds",
+    type=_seeds,
+    metavar="N,N,...",
+    default="0,1,2",
+    show_default=True,
+    help="A fit with each of these seeds.",
 )
 @click.option(
     "--single-passes/--no-single-passes", default=True, show_default=True,
@@ -278,6 +283,8 @@ def compare(
                 _show_warning(note)
             given.append(data and model_input(data))
         names = likelihoods.split(",")
+        if len(set(names)) < len(names):
+            raise ValueError(f"Expected different likelihoods, actual {likelihoods!r}: name each once.")
         result = comparison.compare(
             {name: RiCVAE(likelihood=name, **settings) for name in names},
             *given,

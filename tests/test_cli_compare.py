@@ -100,6 +100,7 @@ def test_images_and_archives_are_compared_quietly(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--likelihoods", "student_t,student_t"], "Expected different likelihoods, actual 'student_t,student_t'"),
         (["--likelihoods", "best"], "'best': Expected likelihood to be one of"),
         (["--likelihoods", ""], "'': Expected likelihood to be one of"),
         (["--likelihoods", "bernoulli"], "support of Bernoulli"),

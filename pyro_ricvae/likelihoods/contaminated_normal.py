@@ -128,9 +128,9 @@ class ContaminatedNormal(ScaledLikelihood):
 
     >>> import torch
     >>> from pyro_ricvae.likelihoods import ContaminatedNormal
-    >>> x = torch.tensor([[0.0, 1.0, 5.0]])
+    >>> x = torch.tensor([[0.0, 1.5, 5.0]])
     >>> ContaminatedNormal(scale=0.5)(torch.zeros(1, 3), x).base_dist.outlier_probability(x)
-    tensor([[0.0110, 0.0744, 1.0000]])
+    tensor([[0.0110, 0.4888, 1.0000]])
     """
 
     ratio: Tensor
