@@ -18,6 +18,7 @@ from pyro_ricvae.data.scaling import Scaling, quantisation_step
 from pyro_ricvae.diagnostics import check_normalised, importance_weighted_bound
 from pyro_ricvae.estimator import RiCVAE
 from pyro_ricvae.inference.trainer import TrainingWarning
+from pyro_ricvae.predictive import device_of
 
 _SMALLEST = 1e-4  # the floor of log errors where the data are not quantised, in standardised units
 _KEPT = 0.8  # the share of cells in the trimmed error
@@ -191,7 +192,7 @@ def _bound(estimator: Any, X: NDArray[Any], n_draws: int, seed: int) -> dict[str
         check_normalised(model, guide, x, "An importance-weighted bound")
     except ValueError as error:
         return dict.fromkeys(("bound", "bound_mass"), Value(note=str(error)))
-    device = next(model.parameters()).device
+    device = device_of(model)
     with random_numbers(seed, device):
         bound = importance_weighted_bound(model, guide, x, n_draws).double().numpy()
     with evaluation(model, guide):

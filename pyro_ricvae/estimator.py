@@ -359,7 +359,7 @@ class RiCVAE(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         seed = check_random_state(self.random_state).randint(2**31)
-        with random_numbers(seed, next(self.model_.parameters()).device):
+        with random_numbers(seed, predictive.device_of(self.model_)):
             rows = predictive.generate(self.model_, self.guide_, positive_int("n", n), self._passes(passes))
         return self._restored(rows)
 
@@ -405,7 +405,7 @@ class RiCVAE(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         named = {"row": X.index} if rows.columns is not None else {}
         columns = getattr(self, "feature_names_in_", rows.columns)
         seed = check_random_state(self.random_state).randint(2**31)
-        with random_numbers(seed, next(self.model_.parameters()).device):
+        with random_numbers(seed, predictive.device_of(self.model_)):
             return to_arviz(
                 self.model_,
                 self.guide_,

@@ -93,7 +93,7 @@ MUTANTS = [
     Mutant("draws recycled where the mean is asked for", "inference/trainer.py", 'RecyclingELBO(recycle=getattr(model.likelihood, "recycle", "sample"))', 'RecyclingELBO(recycle="sample")', "tests/test_estimator_parts.py"),
     Mutant("weights without the prior", "diagnostics/weights.py", "self.log_likelihood + self.log_prior - self", "self.log_likelihood - self", DIAGNOSTICS),
     Mutant("a bound that grows with the draws", "diagnostics/weights.py", " - math.log(len(each))", "", DIAGNOSTICS),
-    Mutant("a bound for a profile likelihood", "diagnostics/weights.py", 'if not getattr(model.likelihood, "normalised", True):', "if False:", DIAGNOSTICS),
+    Mutant("a bound for a profile likelihood", "diagnostics/weights.py", "if is_profile(model):", "if False:", DIAGNOSTICS),
     Mutant("densities in the model's units", "diagnostics/bridge.py", " - units.log_scale(distribution)", "", DIAGNOSTICS),
     Mutant("replicates that ignore the mask", "diagnostics/replication.py", "residual.masked_fill(~mask, torch.nan)", "residual", DIAGNOSTICS),
     Mutant("ranks that are not corrected", "diagnostics/calibration.py", "len(counts) * stats.chisquare", "stats.chisquare", DIAGNOSTICS),

@@ -9,8 +9,8 @@ from scipy.stats import median_abs_deviation
 
 Kind = Literal["range", "robust", "none"]
 
-# Standard deviations in the median absolute deviation of a normal.
-_NORMAL_MAD = 1.482602218505602
+#: Standard deviations in the median absolute deviation of a normal.
+NORMAL_MAD = 1.482602218505602
 # Stray values: a range this many times wider than that of the middle 99.8% of the values is not taken for the range.
 _STRAY = 3.0
 # Gaps below this share of the range are those of continuous values, or of rounding, and not of quantisation.
@@ -133,5 +133,5 @@ def _robust_scale(columns: NDArray[np.float64]) -> NDArray[np.float64]:
     for j in np.flatnonzero(scale == 0):
         away = np.abs(columns[:, j] - np.median(columns[:, j]))
         away = away[away > 0]
-        scale[j] = _NORMAL_MAD * np.median(away) if len(away) else 1.0
+        scale[j] = NORMAL_MAD * np.median(away) if len(away) else 1.0
     return scale

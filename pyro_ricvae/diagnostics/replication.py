@@ -13,13 +13,12 @@ from torch import Tensor
 
 from pyro_ricvae._evaluation import evaluation
 from pyro_ricvae._validation import check_mask, check_rows, mean_of, positive_int
+from pyro_ricvae.data.scaling import NORMAL_MAD
 from pyro_ricvae.predictive import in_chunks
 
 # Draws times rows times features that are decoded at once: 64 MiB in float32. Hidden layers are wider than a few.
 _CELLS_AT_ONCE = 2**24
 LEAST_WIDTH = 64
-# Standard deviations in the median absolute deviation of a normal.
-NORMAL_MAD = 1.482602218505602
 
 
 def replicate(

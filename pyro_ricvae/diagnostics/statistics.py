@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyro_ricvae.diagnostics.replication import NORMAL_MAD
+from pyro_ricvae.data.scaling import NORMAL_MAD
 
 #: From rows (..., n, d) and a mask (n, d), True where a cell counts, to (...) or (..., k).
 Statistic = Callable[[Tensor, Tensor], Tensor]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyro_ricvae._evaluation import evaluation
 from pyro_ricvae._validation import check_rows, positive_int
-from pyro_ricvae.diagnostics.replication import rows_at_once
+from pyro_ricvae.diagnostics.replication import is_profile, rows_at_once
 from pyro_ricvae.guides import AmortizedNormal
 from pyro_ricvae.models import VAE
 from pyro_ricvae.predictive import device_of, in_chunks
@@ -130,7 +130,7 @@ def check_normalised(model: Any, guide: Any, x: Tensor, what: str) -> None:
     """
     check_rows(x)
     name = type(model.likelihood).__name__
-    if not getattr(model.likelihood, "normalised", True):
+    if is_profile(model):
         raise ValueError(
             f"{what} needs a normalised likelihood, actual {name}, which does not integrate to one over x: there is no "
             "log p(x) behind it, and its value is no density's (where a variance is maximised over for each cell, as "

@@ -172,9 +172,11 @@ class Trainer:
 
     def _check_recyclable(self, x: Tensor) -> None:
         """Raise a ValueError, before training, if the likelihood has no draws to recycle."""
+        if self.passes == 1 or self.elbo.recycle == "mean":
+            return
         with evaluation(self.model, self.guide):
             distribution = self.model.decode(self.guide.encode(x).mean, x)
-        if self.passes > 1 and self.elbo.recycle == "sample" and not distribution.has_rsample:
+        if not distribution.has_rsample:
             raise ValueError(
                 f"Site 'x' cannot be recycled: {type(self.model.likelihood).__name__} has no reparameterised sampler "
                 "(rsample). Say recycle = 'mean' in its class, so that its mean is passed on, or train with one pass."
