@@ -37,7 +37,7 @@ test: $(INSTALLED) ## the tests and the docstring examples
 	$(BIN)/python -m pytest -q
 
 test-arviz1: .venv-arviz1/.installed ## the conversion to ArviZ with ArviZ 1.x, in an environment of its own, .venv-arviz1
-	PYTHONPATH=. $(ARVIZ1)/python -m pytest -q --noconftest tests/test_arviz.py pyro_ricvae/_arviz.py
+	PYTHONPATH=. $(ARVIZ1)/python -m pytest -q --noconftest tests/core/test_arviz.py pyro_ricvae/_core/arviz.py
 
 .venv-arviz1/.installed: Makefile
 	@$(PYTHON312) -c 'import sys; sys.exit(sys.version_info < (3, 12) and f"Expected Python 3.12 or newer, actual {sys.version.split()[0]}: set PYTHON312=...")'

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 import pyro_ricvae as rv
 from pyro_ricvae.comparison import with_single_passes
 from pyro_ricvae.data import corruption
-from pyro_ricvae.report.pictures import image_grid
+from pyro_ricvae.plots import criteria, image_grid, save
 
 N_LATENT, HIDDEN, BATCH_SIZE = 9, (256, 128, 64), 100  # the estimator's own choice for these data
 N_TRAIN = 1000
@@ -141,14 +141,14 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "comparison.md").write_text(result.to_markdown(baseline="sigma-VAE") + "\n", encoding="utf-8")
     result.to_csv(options.out / "comparison.csv")
-    result.draw(options.out / "comparison.png")
+    save(criteria(result), options.out / "comparison.png")
     for name, images in {"dirty": dirty, "truth": truth, "test": test}.items():
         np.save(options.out / f"{name}.npy", images)
     some = np.flatnonzero((dirty != truth).any(axis=(1, 2)))[:12] if options.share else np.arange(12)
     rows = {"data": dirty[some]}
     for name, estimator in estimators.items():  # once more: a comparison keeps numbers, not models
         rows[name] = estimator.set_params(random_state=options.seed).fit(dirty).clean(dirty[some])
-    image_grid(rows | {"truth": truth[some]}, options.out / "cleaned.png")
+    save(image_grid(rows | {"truth": truth[some]}), options.out / "cleaned.png")
     print(f"\nwritten to {options.out}: comparison.md, .csv and .png, cleaned.png, and the data as .npy")
 
 

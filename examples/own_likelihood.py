@@ -27,17 +27,17 @@ class ColumnStudentT(rv.likelihoods.Likelihood):
         super().__init__()
         self.log_scale = torch.nn.Parameter(torch.full((n_columns,), start).log())
 
-    def forward(self, decoder_output: torch.Tensor, x: torch.Tensor) -> dist.TorchDistribution:  # noqa: D102
+    def forward(self, decoder_output: torch.Tensor, x: torch.Tensor | None = None) -> dist.TorchDistribution:  # noqa: D102
         scale = 0.02 + self.log_scale.exp()  # away from 0, where a density has no bound
-        return dist.StudentT(4.0, decoder_output, scale).to_event(1)
+        return dist.StudentT(4.0, decoder_output, scale)
 
 
-class Forgetful(ColumnStudentT):
-    """The same with a mistake: cells that are no event."""
+class OfRows(ColumnStudentT):
+    """The same with a mistake: rows in the place of cells."""
 
-    def forward(self, decoder_output: torch.Tensor, x: torch.Tensor) -> dist.TorchDistribution:
-        """Return a distribution whose log-density is one of cells, where one of rows is asked for."""
-        return dist.StudentT(4.0, decoder_output, 0.02 + self.log_scale.exp())
+    def forward(self, decoder_output: torch.Tensor, x: torch.Tensor | None = None) -> dist.TorchDistribution:
+        """Return a distribution whose log-density is one of rows, where one of cells is asked for."""
+        return super().forward(decoder_output, x).to_event(1)
 
 
 def draw_scales(own: torch.Tensor, shared: float, names: list[str], path: Path) -> None:
@@ -68,7 +68,7 @@ def main() -> None:
 
     decoder = rv.networks.MLPDecoder(8, n_columns, hidden=(64, 128))
     guide = rv.guides.AmortizedNormal(rv.networks.MLPEncoder(n_columns, 8, hidden=(128, 64)))
-    for likelihood in (Forgetful(n_columns), ColumnStudentT(n_columns)):
+    for likelihood in (OfRows(n_columns), ColumnStudentT(n_columns)):
         model = rv.models.VAE(decoder, likelihood, rv.priors.StandardNormal(8))
         print(f"{type(likelihood).__name__}:\n{rv.check(model, guide, torch.randn(20, n_columns))}\n")
 
@@ -89,7 +89,7 @@ def main() -> None:
     print(f"\n{comparison.to_markdown(baseline='student_t')}")
 
     options.out.mkdir(parents=True, exist_ok=True)
-    comparison.draw(options.out / "own-likelihood-compared.png")
+    rv.plots.save(rv.plots.criteria(comparison), options.out / "own-likelihood-compared.png")
     shared = rv.RiCVAE(likelihood="student_t", train_passes=2, **settings).fit(dirty).model_.likelihood
     own = 0.02 + est.model_.likelihood.log_scale.detach().exp().cpu()
     draw_scales(own, shared.current_scale().item(), list(table.columns), options.out / "own-likelihood-scales.png")

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import pyro_ricvae as rv
+from pyro_ricvae import plots
 from pyro_ricvae.data import corruption
-from pyro_ricvae.diagnostics import statistics
-from pyro_ricvae.report import diagnostic_plots, ppc_plots
+from pyro_ricvae.diagnostics.replicates import statistics
 
 N_TRAIN, N_TEST, N_FACTORS, N_SENSORS = 2000, 300, 2, 20
 
@@ -65,8 +65,8 @@ def check(name: str, est: rv.RiCVAE, rows: pd.DataFrame, out: Path, dirty: NDArr
     missed = ", ".join(found.missed) or "nothing"
     print(f"{name:40}{missed:54}{found.pit.tail_probability:.2f}")
     file = name.lower().replace(", ", "-").replace(" ", "-")
-    ppc_plots.statistics(found, out / f"ppc-{file}.png")
-    ppc_plots.pit_histogram(found, out / f"pit-{file}.png")
+    plots.save(plots.statistics(found), out / f"ppc-{file}.png")
+    plots.save(plots.pit_histogram(found), out / f"pit-{file}.png")
 
 
 def diagnose(name: str, est: rv.RiCVAE, clean: pd.DataFrame, out: Path) -> None:
@@ -80,13 +80,13 @@ def diagnose(name: str, est: rv.RiCVAE, clean: pd.DataFrame, out: Path) -> None:
     try:
         simulated = rv.diagnostics.simulation_based_calibration(*pair)
         units = f"{len(simulated.faults())} of {N_FACTORS} wrong"
-        diagnostic_plots.rank_histograms(simulated, out / f"ranks-{name}.png")
+        plots.save(plots.rank_histograms(simulated), out / f"ranks-{name}.png")
     except ValueError:
         units = "refused"  # rows cannot be simulated from a profile likelihood
     covered = f"{seen.coverage[2]:14.1%}{hidden.coverage[2]:12.1%}, {hidden.verdicts()[2]}"
     print(f"{name:20}{k.share_above(0.7):14.0%}{gap:9.2f} nats{units:>20}{covered}")
-    diagnostic_plots.k_hat_plot(k, out / f"k-hat-{name}.png")
-    diagnostic_plots.coverage_plot(hidden, out / f"coverage-{name}.png")
+    plots.save(plots.k_hat(k), out / f"k-hat-{name}.png")
+    plots.save(plots.coverage(hidden), out / f"coverage-{name}.png")
 
 
 def main() -> None:

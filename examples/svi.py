@@ -91,8 +91,8 @@ def main() -> None:
         print(name if likelihood.normalised else f"{name} (a profile likelihood: its nats and others do not compare)")
         pyro.set_rng_seed(options.seed)
         model, guide = fit(dirty, likelihood, options.epochs)
-        cleaned[name] = rv.predictive.reconstruct(model, guide, dirty)
-        samples[f"{name}, new samples"] = rv.predictive.generate(model, guide, len(shown))
+        cleaned[name] = rv.inference.reconstruct(model, guide, dirty)
+        samples[f"{name}, new samples"] = rv.inference.generate(model, guide, len(shown))
 
     print(f"\nmean squared error x 1000 against the clean images, {is_dirty.sum()} of {len(dirty)} of them dirty")
     print(f"{'':10}{'dirty images':>14}{'clean images':>14}")

@@ -21,7 +21,7 @@ from sklearn.metrics import average_precision_score
 
 import pyro_ricvae as rv
 from pyro_ricvae.data import corruption, load_digits
-from pyro_ricvae.report.pictures import image_grid
+from pyro_ricvae.plots import image_grid, save
 
 LIKELIHOODS: dict[str, dict[str, Any]] = {
     "index_conditioned": {},
@@ -113,8 +113,8 @@ def main() -> None:
         cleaned[label], given_up[label] = expected[shown], far[shown].astype(float)
         if name not in ("learned_normal", "bernoulli"):
             costs[name] = est.model_.likelihood.eval()
-    image_grid(cleaned | {"truth": clean[shown]}, options.out / "swap-likelihood-cleaned.png", limits=(0, 1))
-    image_grid(given_up, options.out / "swap-likelihood-given-up.png", limits=(0, 1))
+    save(image_grid(cleaned | {"truth": clean[shown]}, limits=(0, 1)), options.out / "swap-likelihood-cleaned.png")
+    save(image_grid(given_up, limits=(0, 1)), options.out / "swap-likelihood-given-up.png")
     draw_costs(costs, options.out / "swap-likelihood-costs.png")
     print(f"\npictures: {options.out}/swap-likelihood-*.png")
 

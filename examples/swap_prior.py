@@ -24,7 +24,7 @@ from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
 
 import pyro_ricvae as rv
-from pyro_ricvae.report.pictures import image_grid
+from pyro_ricvae.plots import image_grid, save
 
 EDGE = 4.5  # of the pictures, in latent units
 N_SHOWN = 12
@@ -105,7 +105,8 @@ def main() -> None:
     figure.colorbar(dots, ax=axes, ticks=range(10), label="digit", shrink=0.6)
     FigureCanvasAgg(figure)
     figure.savefig(options.out / "swap-prior-latents.png", dpi=90, format="png")
-    image_grid(samples | {"digits": test[:N_SHOWN]}, options.out / "swap-prior-samples.png", limits=(0, 1))
+    figure = image_grid(samples | {"digits": test[:N_SHOWN]}, limits=(0, 1))
+    save(figure, options.out / "swap-prior-samples.png")
     print(f"\npictures: {options.out}/swap-prior-*.png")
     print(rv.check(*pair, x[:50]))
 

@@ -1,54 +1,59 @@
 """Robust deep generative modelling in Pyro: the recurrent iConditional variational autoencoder (RiC-VAE).
 
 Pyro objects are in `models`, `guides`, `likelihoods`, `priors` and `inference`; the estimator is `RiCVAE`. Each is
-imported when it is first asked for, so that the command line need not wait for what it does not use.
+imported when it is first asked for, so that nobody waits for, or installs, what is not used.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from pyro_ricvae._core.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from pyro_ricvae import (
-        baselines,
+        comparison,
         data,
         diagnostics,
+        estimators,
         guides,
         inference,
         likelihoods,
         models,
         networks,
-        predictive,
+        pair,
+        plots,
         priors,
+        testing,
     )
     from pyro_ricvae.comparison import compare
-    from pyro_ricvae.diagnostics.pair_check import check
-    from pyro_ricvae.estimator import RiCVAE
-    from pyro_ricvae.persistence import load
-
-__version__ = "0.1.0.dev0"
+    from pyro_ricvae.diagnostics import check
+    from pyro_ricvae.estimators import RiCVAE, load
 
 __all__ = [
     "RiCVAE",
-    "baselines",
     "check",
     "compare",
+    "comparison",
     "data",
     "diagnostics",
+    "estimators",
     "guides",
     "inference",
     "likelihoods",
     "load",
     "models",
     "networks",
-    "predictive",
+    "pair",
+    "plots",
     "priors",
+    "testing",
 ]
 
 _HOMES = {
-    "RiCVAE": "pyro_ricvae.estimator",
-    "check": "pyro_ricvae.diagnostics.pair_check",
+    "RiCVAE": "pyro_ricvae.estimators",
+    "check": "pyro_ricvae.diagnostics",
     "compare": "pyro_ricvae.comparison",
-    "load": "pyro_ricvae.persistence",
+    "load": "pyro_ricvae.estimators",
 }
 
 

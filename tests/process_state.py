@@ -92,7 +92,7 @@ def main() -> None:
         optimizer.zero_grad()
         loss(x).backward()
         optimizer.step()
-    rv.predictive.reconstruct(model, guide, x, passes=2)
+    rv.inference.reconstruct(model, guide, x, passes=2)
     compare(before, but="torch's random state")
 
     # torch's has moved by the noise of z_1, x_2 and z_2 in each step, and by nothing else.

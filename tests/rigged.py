@@ -1,6 +1,7 @@
 """What the tests of the training loop share: rows, a plain recipe, and a decoder that goes wrong."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,12 @@ STEPS = Recipe(batch_size=100, learning_rate=1e-2, recycling_rate=1.0, warmup_st
 
 def low_rank_rows(n: int = 20, dtype: torch.dtype = torch.float32) -> Tensor:
     return (torch.randn(n, 2) @ torch.randn(2, 5) + 0.1 * torch.randn(n, 5)).to(dtype)
+
+
+def scheduled(pair: Any, floor: Any) -> Any:
+    """Return the pair, the floor of its likelihood to move between two ends in training."""
+    pair[0].likelihood.schedule = {"floor": floor}
+    return pair
 
 
 def parameters(*modules: nn.Module) -> list[Tensor]:

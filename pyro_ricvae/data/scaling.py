@@ -4,18 +4,21 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from scipy.stats import median_abs_deviation
+from torch import Tensor
+from torch.distributions import constraints
+
+from pyro_ricvae._core.robust import robust_scale
 
 Kind = Literal["range", "robust", "none"]
-
-#: Standard deviations in the median absolute deviation of a normal.
-NORMAL_MAD = 1.482602218505602
 # Stray values: a range this many times wider than that of the middle 99.8% of the values is not taken for the range.
 _STRAY = 3.0
 # Gaps below this share of the range are those of continuous values, or of rounding, and not of quantisation.
 _CONTINUOUS = 1e-5
 _MAX_VALUES = 1_000_000
+# In standardised units: a cell that lies farther out is taken to lie there. Squares of squares of it fit in float32.
+_FARTHEST = 1e9
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Scaling:
             return cls(kind, np.full(n_features, low), np.full(n_features, high - low or 1.0))
         if kind == "robust":
             columns = np.asarray(x, dtype=np.float64)
-            return cls(kind, np.median(columns, axis=0), _robust_scale(columns))
+            return cls(kind, np.median(columns, axis=0), robust_scale(columns))
         raise ValueError(f"Expected scaling to be 'auto', 'range', 'robust' or 'none', actual {kind!r}.")
 
     def standardise(self, x: NDArray[Any]) -> NDArray[np.float32]:
@@ -128,10 +131,33 @@ def _range(x: NDArray[Any]) -> tuple[float, float]:
     return low, high
 
 
-def _robust_scale(columns: NDArray[np.float64]) -> NDArray[np.float64]:
-    scale = np.asarray(median_abs_deviation(columns, axis=0, scale="normal"))
-    for j in np.flatnonzero(scale == 0):
-        away = np.abs(columns[:, j] - np.median(columns[:, j]))
-        away = away[away > 0]
-        scale[j] = NORMAL_MAD * np.median(away) if len(away) else 1.0
-    return scale
+def fit_scaling(kind: Any, values: NDArray[Any], support: constraints.Constraint, is_image: bool) -> Scaling:
+    """Return the scaling of rows, of shape (n, d), for a likelihood of that support.
+
+    A ValueError if `kind` is unknown, neither "auto" nor one of `Scaling.fit`, or leaves values too far for squares.
+    """
+    if kind == "auto":
+        kind = automatic_scaling(support, values, is_image)
+    with np.errstate(over="ignore"):
+        scaling = Scaling.fit(values, kind)
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite(scaling.scale).all() or (kind == "none" and max(-low, high) > _FARTHEST):
+        raise ValueError(
+            f"Expected data that scaling={kind!r} brings near 1, actual ones from {low:g} to {high:g}, too far for "
+            "their squares: leave out such rows, or use another scaling."
+        )
+    return scaling
+
+
+def standardised(scaling: Scaling, values: NDArray[Any]) -> Tensor:
+    """Return the rows `values`, of shape (n, d), in standardised units, no cell farther out than squares allow."""
+    with np.errstate(over="ignore"):
+        x = torch.as_tensor(scaling.standardise(values))
+    return x.clamp_(-_FARTHEST, _FARTHEST)
+
+
+def automatic_scaling(support: constraints.Constraint, values: NDArray[Any], images: bool) -> Kind:
+    """Return how data of shape (n, d) are scaled for a likelihood of that support, where the user does not say."""
+    if support is not constraints.real and bool(support.check(torch.tensor(values)).all()):
+        return "none"  # they are where they must be
+    return "range" if images else "robust"

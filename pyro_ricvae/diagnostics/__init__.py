@@ -4,24 +4,24 @@ All functions take a pair and its rows in the model's units: of an estimator ``e
 est.standardise(X)``.
 """
 
-from pyro_ricvae.diagnostics.aggregate import ActiveUnits, AggregateTest, active_units, aggregate_posterior_test
-from pyro_ricvae.diagnostics.amortisation import amortisation_gap
-from pyro_ricvae.diagnostics.bridge import to_arviz
-from pyro_ricvae.diagnostics.calibration import SimulationBasedCalibration, simulation_based_calibration
-from pyro_ricvae.diagnostics.intervals import IntervalCalibration, interval_calibration
-from pyro_ricvae.diagnostics.pair_check import check
-from pyro_ricvae.diagnostics.pair_report import PairReport, SiteRecord
-from pyro_ricvae.diagnostics.pareto import ParetoK, pareto_k
-from pyro_ricvae.diagnostics.pit import PIT
-from pyro_ricvae.diagnostics.ppc import PosteriorPredictiveCheck, ppc
-from pyro_ricvae.diagnostics.replication import replicate, replicate_scale
-from pyro_ricvae.diagnostics.scores import cell_scores, row_scores
-from pyro_ricvae.diagnostics.weights import (
+from pyro_ricvae.diagnostics.guide.aggregate import ActiveUnits, AggregateTest, active_units, aggregate_posterior_test
+from pyro_ricvae.diagnostics.guide.amortisation import amortisation_gap
+from pyro_ricvae.diagnostics.guide.calibration import SimulationBasedCalibration, simulation_based_calibration
+from pyro_ricvae.diagnostics.guide.pareto import ParetoK, pareto_k
+from pyro_ricvae.diagnostics.guide.weights import (
     ImportanceWeights,
     check_normalised,
     importance_weighted_bound,
     importance_weights,
 )
+from pyro_ricvae.diagnostics.pair.check import check
+from pyro_ricvae.diagnostics.pair.report import PairReport, SiteRecord
+from pyro_ricvae.diagnostics.replicates.intervals import IntervalCalibration, interval_calibration
+from pyro_ricvae.diagnostics.replicates.pit import PIT
+from pyro_ricvae.diagnostics.replicates.ppc import PosteriorPredictiveCheck, ppc
+from pyro_ricvae.diagnostics.replicates.replicate import replicate, replicate_scale
+from pyro_ricvae.diagnostics.scores import cell_scores, row_scores
+from pyro_ricvae.diagnostics.to_arviz import to_arviz
 
 __all__ = [
     "PIT",

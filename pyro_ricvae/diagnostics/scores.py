@@ -3,14 +3,13 @@
 from torch import Tensor
 from torch.distributions import Independent
 
-from pyro_ricvae._validation import positive_int
-from pyro_ricvae.guides import AmortizedNormal
+from pyro_ricvae._core.checks import positive_int
+from pyro_ricvae.inference.predictive import in_chunks, recycle
 from pyro_ricvae.inference.row_loss import row_loss_terms
-from pyro_ricvae.models import VAE
-from pyro_ricvae.predictive import in_chunks, recycle
+from pyro_ricvae.pair import Guide, Model
 
 
-def cell_scores(model: VAE, guide: AmortizedNormal, x: Tensor, passes: int = 1, *, batch_size: int = 1024) -> Tensor:
+def cell_scores(model: Model, guide: Guide, x: Tensor, passes: int = 1, *, batch_size: int = 1024) -> Tensor:
     r"""Return how outlying each cell is, in nats: the log-density it lacks from the most that it could have.
 
     .. math:: \log p(\mathrm{mode} \mid z) - \log p(x_{ij} \mid z), \qquad z = \mu_z(\tilde x_i)
@@ -20,9 +19,9 @@ def cell_scores(model: VAE, guide: AmortizedNormal, x: Tensor, passes: int = 1, 
 
     Parameters
     ----------
-    model : VAE
+    model : pair.Model
         The generative model; its likelihood is independent over the cells.
-    guide : AmortizedNormal
+    guide : pair.Guide
         Its guide.
     x : Tensor, shape (..., n, d)
         The rows, in the model's units.
@@ -60,7 +59,7 @@ def cell_scores(model: VAE, guide: AmortizedNormal, x: Tensor, passes: int = 1, 
     return in_chunks((model, guide), x, batch_size, score)
 
 
-def row_scores(model: VAE, guide: AmortizedNormal, x: Tensor, passes: int = 1, *, batch_size: int = 1024) -> Tensor:
+def row_scores(model: Model, guide: Guide, x: Tensor, passes: int = 1, *, batch_size: int = 1024) -> Tensor:
     r"""Return how normal each row is: minus its own loss, reconstruction and KL, at the posterior mean.
 
     .. math:: \log p(x_i \mid z = \mu_z(\tilde x_i), i) - \mathrm{KL}[q(z \mid \tilde x_i) \,\|\, p(z)]

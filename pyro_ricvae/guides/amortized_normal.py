@@ -4,12 +4,14 @@ from typing import ClassVar
 
 import pyro
 import pyro.distributions as dist
+import torch
 from pyro.distributions import TorchDistribution
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
-from pyro_ricvae._plates import data_plate
-from pyro_ricvae._validation import check_finite, describe, positive_int
+from pyro_ricvae._core.checks import check_finite, positive_int
+from pyro_ricvae._core.distributions import describe
+from pyro_ricvae.pair import data_plate
 
 
 class AmortizedNormal(PyroModule):
@@ -53,13 +55,16 @@ class AmortizedNormal(PyroModule):
         self.encoder = encoder
         self.size = None if size is None else positive_int("size", size)
 
-    def encode(self, x: Tensor) -> TorchDistribution:
+    def encode(self, x: Tensor, observed: Tensor | None = None) -> TorchDistribution:
         """Return q(z | x), the one place where it is built.
 
         Parameters
         ----------
         x : Tensor, shape (..., B, d)
             The rows.
+        observed : Tensor of bool, shape (..., B, d), optional
+            Which of their cells count: the encoder sees the others at its ``center``, or at 0 where it has none. None
+            is all.
 
         Returns
         -------
@@ -71,6 +76,8 @@ class AmortizedNormal(PyroModule):
         ValueError
             If the encoder's output is not a location and a positive scale of one shape.
         """
+        if observed is not None:
+            x = torch.where(observed, x, getattr(self.encoder, "center", x.new_zeros(())))
         output = self.encoder(x)
         if not (
             isinstance(output, tuple | list)
@@ -95,13 +102,15 @@ class AmortizedNormal(PyroModule):
             ) from error
         return posterior
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
         """Sample "z" for the rows of `x`.
 
         Parameters
         ----------
         x : Tensor, shape (..., B, d)
             The rows.
+        observed : Tensor of bool, shape (..., B, d), optional
+            Which of their cells count, as in `encode`.
 
         Returns
         -------
@@ -109,5 +118,5 @@ class AmortizedNormal(PyroModule):
             The value of the site "z".
         """
         with data_plate(x, self.size):
-            z: Tensor = pyro.sample("z", self.encode(x))
+            z: Tensor = pyro.sample("z", self.encode(x, observed))
             return z

@@ -1,20 +1,18 @@
-"""Objectives, the recipe and the training loop."""
+"""Objectives, compiled Pyro, the training loop, and passes at test time."""
 
-from pyro_ricvae.inference._program import CompilationWarning
-from pyro_ricvae.inference.automatic import (
-    automatic_epochs,
-    automatic_floor,
-    automatic_hidden,
-    automatic_n_latent,
-)
-from pyro_ricvae.inference.compiled_elbo import CompiledELBO, compile_elbo
-from pyro_ricvae.inference.compiled_svi import CompiledSVI
-from pyro_ricvae.inference.engine import Choice, choose_engine
-from pyro_ricvae.inference.recipe import Recipe
+from pyro_ricvae.inference.compile import CompilationWarning, CompiledELBO, CompiledSVI, compile_elbo
+from pyro_ricvae.inference.predictive import draw_posterior, generate, reconstruct
 from pyro_ricvae.inference.recycling_elbo import RecyclingELBO
 from pyro_ricvae.inference.row_loss import row_loss_terms
-from pyro_ricvae.inference.trainer import Trainer, TrainingError, TrainingWarning
-from pyro_ricvae.inference.watch import measure
+from pyro_ricvae.inference.training import (
+    Choice,
+    Recipe,
+    Trainer,
+    TrainingError,
+    TrainingWarning,
+    choose_engine,
+    measure,
+)
 
 __all__ = [
     "Choice",
@@ -26,12 +24,11 @@ __all__ = [
     "Trainer",
     "TrainingError",
     "TrainingWarning",
-    "automatic_epochs",
-    "automatic_floor",
-    "automatic_hidden",
-    "automatic_n_latent",
     "choose_engine",
     "compile_elbo",
+    "draw_posterior",
+    "generate",
     "measure",
+    "reconstruct",
     "row_loss_terms",
 ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import Any, Literal
+from typing import Any, get_args
 
 import torch
 from pyro.distributions.util import scale_and_mask
@@ -13,8 +13,10 @@ from pyro.poutine import Trace
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
-from pyro_ricvae._param_store import own_parameters
-from pyro_ricvae._validation import describe, mean_of, positive_int
+from pyro_ricvae._core.checks import positive_int
+from pyro_ricvae._core.distributions import describe
+from pyro_ricvae._core.isolation import own_parameters
+from pyro_ricvae.pair import Recycle, next_input
 
 
 class RecyclingELBO(TraceMeanField_ELBO):
@@ -42,8 +44,9 @@ class RecyclingELBO(TraceMeanField_ELBO):
     ----------
     passes : int, default=1
         The number N of passes. 1 is the plain (iC-)VAE. A plain attribute, read at every evaluation.
-    recycle : {"sample", "mean"}, default="sample"
-        Whether the next input is a reparameterised draw from the observed site's distribution, or its mean.
+    recycle : {"sample", "mean", "likelihood"}, default="sample"
+        Whether the next input is a reparameterised draw from the observed site's distribution, its mean, or what the
+        model's likelihood says, its ``next_input``; see `likelihoods.Likelihood`.
     detach : bool, default=False
         Whether the gradient stops at the recycled input.
     site : str, default="x"
@@ -93,15 +96,15 @@ class RecyclingELBO(TraceMeanField_ELBO):
     def __init__(
         self,
         passes: int = 1,
-        recycle: Literal["sample", "mean"] = "sample",
+        recycle: Recycle = "sample",
         detach: bool = False,
         site: str = "x",
         max_plate_nesting: int = 1,
         num_particles: int = 1,
         vectorize_particles: bool = False,
     ) -> None:
-        if recycle not in ("sample", "mean"):
-            raise ValueError(f"Expected recycle to be 'sample' or 'mean', actual {recycle!r}.")
+        if recycle not in get_args(Recycle):
+            raise ValueError(f"Expected recycle to be one of {', '.join(get_args(Recycle))}, actual {recycle!r}.")
         super().__init__(  # type: ignore[no-untyped-call]
             num_particles=positive_int("num_particles", num_particles),
             max_plate_nesting=max_plate_nesting,
@@ -148,7 +151,7 @@ class RecyclingELBO(TraceMeanField_ELBO):
         passes = positive_int("passes", self.passes)
         traces = last_traces = self._get_pass(model, guide, args, kwargs)
         for k in range(2, passes + 1):
-            args = (self._next_input(last_traces[0], args), *args[1:])
+            args = (self._next_input(model, last_traces[0], args, kwargs), *args[1:])
             last_traces = self._get_pass(model, guide, args, kwargs)
             for trace, last in zip(traces, last_traces, strict=True):
                 _check_plates(trace, last)
@@ -188,20 +191,17 @@ class RecyclingELBO(TraceMeanField_ELBO):
                 "as the first argument, and use it unchanged: obs=x."
             )
 
-    def _next_input(self, model_trace: Trace, args: tuple[Any, ...]) -> Tensor:
+    def _next_input(self, model: Any, trace: Trace, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         """Return x_{k+1}, from the distribution of the observed site given x_k, the first of `args`."""
-        distribution: Any = model_trace.nodes[self.site]["fn"]
-        if self.recycle == "mean":
-            recycled = mean_of(distribution, f"Site {self.site!r} cannot be recycled")
-        elif distribution.has_rsample:
-            recycled = distribution.rsample()
-        else:
-            raise ValueError(
-                f"Site {self.site!r} cannot be recycled: its distribution {distribution} has no reparameterised "
-                "sampler (rsample). Recycle its mean, RecyclingELBO(recycle='mean'), or for an estimator recycle = "
-                "'mean' in the class of the likelihood, and build a discrete distribution with validate_args=False, "
-                "since its mean need not be one of its values."
-            )
+        distribution: Any = trace.nodes[self.site]["fn"]
+        recycled = next_input(
+            distribution,
+            args[0],
+            self.recycle,
+            model=model,
+            observed=kwargs.get("observed", args[1] if len(args) > 1 else None),
+            whose=f"Site {self.site!r} cannot be recycled",
+        )
         shape = args[0].shape
         if recycled.shape[recycled.dim() - len(shape) :] != shape:
             raise ValueError(

@@ -1,12 +1,12 @@
 """A row's own loss, the quantity that scores rows and that the watch on a run looks at."""
 
-from typing import Any
-
 from torch import Tensor
-from torch.distributions import Independent, kl_divergence
+
+from pyro_ricvae._core.distributions import closed_form_kl
+from pyro_ricvae.pair import Guide, Model
 
 
-def row_loss_terms(model: Any, guide: Any, x: Tensor, encoded: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def row_loss_terms(model: Model, guide: Guide, x: Tensor, encoded: Tensor | None = None) -> tuple[Tensor, Tensor]:
     r"""Return the two terms of the rows' loss at the posterior mean.
 
     .. math:: -\log p(x_i \mid z = \mu_z(\tilde x_i), i), \qquad \mathrm{KL}[q(z \mid \tilde x_i) \,\|\, p(z)]
@@ -14,7 +14,7 @@ def row_loss_terms(model: Any, guide: Any, x: Tensor, encoded: Tensor | None = N
     Parameters
     ----------
     model, guide
-        A pair as in `models` and `guides`: ``prior`` and ``decode``, ``encode``.
+        The pair; see `pyro_ricvae.pair`.
     x : Tensor, shape (..., n, d)
         The rows, in the model's units.
     encoded : Tensor, shape (..., n, d), optional
@@ -34,21 +34,3 @@ def row_loss_terms(model: Any, guide: Any, x: Tensor, encoded: Tensor | None = N
     reconstruction: Tensor = -model.decode(z, x).log_prob(x)
     kl = closed_form_kl(posterior, prior)
     return reconstruction, posterior.log_prob(z) - prior.log_prob(z) if kl is None else kl
-
-
-def closed_form_kl(posterior: Any, prior: Any) -> Tensor | None:
-    """Return KL[posterior || prior] in nats, by units where both are independent over them; None without a closed form.
-
-    `RecyclingELBO` takes log q - log p at its draws where this is None.
-    """
-    pairs = [(posterior, prior)]
-    # A transformed distribution has a base_dist too, but another one.
-    if isinstance(posterior, Independent) and isinstance(prior, Independent):
-        pairs.insert(0, (posterior.base_dist, prior.base_dist))
-    for q, p in pairs:
-        try:
-            kl: Tensor = kl_divergence(q, p)
-        except NotImplementedError:
-            continue
-        return kl
-    return None

@@ -7,7 +7,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-from pyro_ricvae.likelihoods.likelihood import Likelihood
+from pyro_ricvae.likelihoods.likelihood import Likelihood, in_precision_of
 
 
 class Bernoulli(Likelihood):
@@ -35,17 +35,15 @@ class Bernoulli(Likelihood):
     support: ClassVar[constraints.Constraint] = constraints.unit_interval
     recycle: ClassVar[Literal["sample", "mean"]] = "mean"
 
-    def forward(self, decoder_output: Tensor, x: Tensor) -> TorchDistribution:
-        """Return Bernoulli(probability), the last dimension an event. See `Likelihood.forward`.
+    def forward(self, decoder_output: Tensor, x: Tensor | None = None) -> TorchDistribution:
+        """Return Bernoulli(probability) for every cell. See `Likelihood.forward`.
 
         Raises
         ------
         ValueError
             While torch's validation is on, if the probabilities are not between 0 and 1.
         """
-        probs = decoder_output.to(x.dtype)
-        distribution = dist.Bernoulli(probs)
+        distribution: TorchDistribution = dist.Bernoulli(in_precision_of(x, decoder_output))
         # Checked once, here: a mean that is recycled, or a grey value, is none of its values.
         distribution._validate_args = False
-        event: TorchDistribution = distribution.to_event(1)
-        return event
+        return distribution

@@ -10,7 +10,8 @@ from torch.distributions import constraints
 from torch.distributions.utils import broadcast_all
 from torch.nn.functional import logsigmoid
 
-from pyro_ricvae._validation import positive_finite
+from pyro_ricvae._core.checks import positive_finite
+from pyro_ricvae.likelihoods.likelihood import in_precision_of
 from pyro_ricvae.likelihoods.scaled import ScaledLikelihood
 
 
@@ -129,7 +130,7 @@ class ContaminatedNormal(ScaledLikelihood):
     >>> import torch
     >>> from pyro_ricvae.likelihoods import ContaminatedNormal
     >>> x = torch.tensor([[0.0, 1.5, 5.0]])
-    >>> ContaminatedNormal(scale=0.5)(torch.zeros(1, 3), x).base_dist.outlier_probability(x)
+    >>> ContaminatedNormal(scale=0.5)(torch.zeros(1, 3), x).outlier_probability(x)
     tensor([[0.0110, 0.4888, 1.0000]])
     """
 
@@ -147,9 +148,7 @@ class ContaminatedNormal(ScaledLikelihood):
         else:
             self.register_buffer("logit_share", logit_share)
 
-    def forward(self, decoder_output: Tensor, x: Tensor) -> TorchDistribution:
-        """Return the mixture, the last dimension an event. See `Likelihood.forward`."""
-        loc = decoder_output.to(x.dtype)
-        cells = ContaminatedNormalDistribution(loc, self.current_scale(), self.logit_share, self.ratio)
-        distribution: TorchDistribution = cells.to_event(1)  # type: ignore[no-untyped-call]
-        return distribution
+    def forward(self, decoder_output: Tensor, x: Tensor | None = None) -> TorchDistribution:
+        """Return the mixture for every cell. See `Likelihood.forward`."""
+        loc = in_precision_of(x, decoder_output)
+        return ContaminatedNormalDistribution(loc, self.current_scale(), self.logit_share, self.ratio)

@@ -4,8 +4,8 @@ import pyro.distributions as dist
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from pyro_ricvae._validation import positive_finite
-from pyro_ricvae.likelihoods.likelihood import Likelihood
+from pyro_ricvae._core.checks import positive_finite
+from pyro_ricvae.likelihoods.likelihood import Likelihood, in_precision_of
 
 
 class FixedNormal(Likelihood):
@@ -32,7 +32,7 @@ class FixedNormal(Likelihood):
     --------
     >>> import torch
     >>> from pyro_ricvae.likelihoods import FixedNormal
-    >>> FixedNormal(scale=2.0)(torch.zeros(1, 3), torch.ones(1, 3)).base_dist.scale
+    >>> FixedNormal(scale=2.0)(torch.zeros(1, 3), torch.ones(1, 3)).scale
     tensor([[2., 2., 2.]])
     """
 
@@ -42,7 +42,7 @@ class FixedNormal(Likelihood):
         super().__init__()
         self.register_buffer("scale", positive_finite("scale", scale))
 
-    def forward(self, decoder_output: Tensor, x: Tensor) -> TorchDistribution:
-        """Return N(location, scale²), the last dimension an event. See `Likelihood.forward`."""
-        distribution: TorchDistribution = dist.Normal(decoder_output.to(x.dtype), self.scale).to_event(1)
+    def forward(self, decoder_output: Tensor, x: Tensor | None = None) -> TorchDistribution:
+        """Return N(location, scale²) for every cell. See `Likelihood.forward`."""
+        distribution: TorchDistribution = dist.Normal(in_precision_of(x, decoder_output), self.scale)
         return distribution

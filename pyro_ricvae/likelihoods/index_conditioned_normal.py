@@ -7,8 +7,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from pyro_ricvae._validation import positive_finite
-from pyro_ricvae.likelihoods.likelihood import Likelihood
+from pyro_ricvae.likelihoods.likelihood import Ends, Likelihood, ends_of, in_precision_of
 
 
 class IndexConditionedNormal(Likelihood):
@@ -31,14 +30,16 @@ class IndexConditionedNormal(Likelihood):
 
     Parameters
     ----------
-    floor : float
+    floor : float or tuple of float
         The resolution s0 of the data, in data units: positive and finite. For 8-bit images on [0, 1] no less than about
-        1/255.
+        1/255. Two are where it starts and where it ends in training; see `Likelihood.schedule`.
 
     Attributes
     ----------
     floor : Tensor, shape ()
         A buffer; change it in place (``likelihood.floor.fill_(0.05)``).
+    schedule : dict
+        The ends of the floor.
 
     Raises
     ------
@@ -61,19 +62,21 @@ class IndexConditionedNormal(Likelihood):
     >>> from pyro_ricvae.likelihoods import IndexConditionedNormal
     >>> likelihood = IndexConditionedNormal(floor=0.1)
     >>> x = torch.tensor([[0.0, 0.5, 3.0]])
-    >>> likelihood(torch.zeros(1, 3), x).base_dist.scale
+    >>> likelihood(torch.zeros(1, 3), x).scale
     tensor([[0.1000, 0.5000, 3.0000]])
     """
 
     normalised: ClassVar[bool] = False
     floor: Tensor
 
-    def __init__(self, floor: float) -> None:
+    def __init__(self, floor: float | Ends) -> None:
         super().__init__()
-        self.register_buffer("floor", positive_finite("floor", floor))
+        self.schedule = {"floor": ends_of("floor", floor)}
+        self.register_buffer("floor", torch.tensor(self.schedule["floor"][0]))
 
-    def forward(self, decoder_output: Tensor, x: Tensor) -> TorchDistribution:
-        """Return N(location, max(|x - location|, floor)²), the last dimension an event. See `Likelihood.forward`."""
-        loc = decoder_output.to(x.dtype)
-        distribution: TorchDistribution = dist.Normal(loc, torch.maximum((x - loc).abs(), self.floor)).to_event(1)
+    def forward(self, decoder_output: Tensor, x: Tensor | None = None) -> TorchDistribution:
+        """Return N(location, max(|x - location|, floor)²) for every cell. See `Likelihood.forward`."""
+        loc = in_precision_of(x, decoder_output)
+        scale = self.floor if x is None else torch.maximum((x - loc).abs(), self.floor)
+        distribution: TorchDistribution = dist.Normal(loc, scale)
         return distribution

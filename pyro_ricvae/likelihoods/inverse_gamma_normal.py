@@ -3,11 +3,12 @@
 from typing import ClassVar, Literal
 
 import pyro.distributions as dist
+import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from pyro_ricvae._validation import positive_finite
-from pyro_ricvae.likelihoods.likelihood import Likelihood
+from pyro_ricvae._core.checks import positive_finite
+from pyro_ricvae.likelihoods.likelihood import Ends, Likelihood, ends_of, in_precision_of
 
 
 class InverseGammaNormal(Likelihood):
@@ -27,8 +28,9 @@ class InverseGammaNormal(Likelihood):
 
     Parameters
     ----------
-    floor : float
-        The resolution s0 of the data, in data units: positive and finite.
+    floor : float or tuple of float
+        The resolution s0 of the data, in data units: positive and finite. Two are where it starts and where it ends in
+        training; see `Likelihood.schedule`.
     shape : float, default=0.1
         The shape a: positive and finite. Below 1 draws have no variance, at 1/2 or below no mean: the location takes
         its place, and is what is recycled.
@@ -37,6 +39,8 @@ class InverseGammaNormal(Likelihood):
     ----------
     floor, shape : Tensor, shape ()
         Buffers; change them in place.
+    schedule : dict
+        The ends of the floor.
 
     Raises
     ------
@@ -58,13 +62,15 @@ class InverseGammaNormal(Likelihood):
     floor: Tensor
     shape: Tensor
 
-    def __init__(self, floor: float, shape: float = 0.1) -> None:
+    def __init__(self, floor: float | Ends, shape: float = 0.1) -> None:
         super().__init__()
-        self.register_buffer("floor", positive_finite("floor", floor))
+        self.schedule = {"floor": ends_of("floor", floor)}
+        self.register_buffer("floor", torch.tensor(self.schedule["floor"][0]))
         self.register_buffer("shape", positive_finite("shape", shape))
 
-    def forward(self, decoder_output: Tensor, x: Tensor) -> TorchDistribution:
-        """Return t(2 shape, location, floor / sqrt(2 shape)), the last dimension an event. See `Likelihood.forward`."""
+    def forward(self, decoder_output: Tensor, x: Tensor | None = None) -> TorchDistribution:
+        """Return t(2 shape, location, floor / sqrt(2 shape)) for every cell. See `Likelihood.forward`."""
         df = 2 * self.shape
-        distribution: TorchDistribution = dist.StudentT(df, decoder_output.to(x.dtype), self.floor / df.sqrt())
-        return distribution.to_event(1)  # type: ignore[no-any-return]
+        loc = in_precision_of(x, decoder_output)
+        distribution: TorchDistribution = dist.StudentT(df, loc, self.floor / df.sqrt())
+        return distribution

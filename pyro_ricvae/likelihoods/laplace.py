@@ -4,6 +4,7 @@ import pyro.distributions as dist
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
+from pyro_ricvae.likelihoods.likelihood import in_precision_of
 from pyro_ricvae.likelihoods.scaled import ScaledLikelihood
 
 
@@ -33,12 +34,11 @@ class Laplace(ScaledLikelihood):
     --------
     >>> import torch
     >>> from pyro_ricvae.likelihoods import Laplace
-    >>> Laplace(scale=0.5)(torch.zeros(1, 3), torch.ones(1, 3)).base_dist.scale
+    >>> Laplace(scale=0.5)(torch.zeros(1, 3), torch.ones(1, 3)).scale
     tensor([[0.5000, 0.5000, 0.5000]])
     """
 
-    def forward(self, decoder_output: Tensor, x: Tensor) -> TorchDistribution:
-        """Return Laplace(location, scale), the last dimension an event. See `Likelihood.forward`."""
-        loc = decoder_output.to(x.dtype)
-        distribution: TorchDistribution = dist.Laplace(loc, self.current_scale()).to_event(1)
+    def forward(self, decoder_output: Tensor, x: Tensor | None = None) -> TorchDistribution:
+        """Return Laplace(location, scale) for every cell. See `Likelihood.forward`."""
+        distribution: TorchDistribution = dist.Laplace(in_precision_of(x, decoder_output), self.current_scale())
         return distribution

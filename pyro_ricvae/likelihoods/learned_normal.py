@@ -6,7 +6,7 @@ import pyro.distributions as dist
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from pyro_ricvae.likelihoods.likelihood import Likelihood
+from pyro_ricvae.likelihoods.likelihood import Likelihood, in_precision_of
 
 
 class LearnedNormal(Likelihood):
@@ -20,14 +20,14 @@ class LearnedNormal(Likelihood):
     --------
     >>> import torch
     >>> from pyro_ricvae.likelihoods import LearnedNormal
-    >>> LearnedNormal()((torch.zeros(1, 2), torch.tensor([[0.5, 2.0]])), torch.ones(1, 2)).base_dist.scale
+    >>> LearnedNormal()((torch.zeros(1, 2), torch.tensor([[0.5, 2.0]])), torch.ones(1, 2)).scale
     tensor([[0.5000, 2.0000]])
     """
 
     n_outputs: ClassVar[int] = 2
 
-    def forward(self, decoder_output: tuple[Tensor, Tensor], x: Tensor) -> TorchDistribution:
-        """Return N(location, scale²), the last dimension an event. See `Likelihood.forward`."""
-        loc, scale = decoder_output
-        distribution: TorchDistribution = dist.Normal(loc.to(x.dtype), scale.to(x.dtype)).to_event(1)
+    def forward(self, decoder_output: tuple[Tensor, Tensor], x: Tensor | None = None) -> TorchDistribution:
+        """Return N(location, scale²) for every cell. See `Likelihood.forward`."""
+        loc, scale = (in_precision_of(x, each) for each in decoder_output)
+        distribution: TorchDistribution = dist.Normal(loc, scale)
         return distribution

@@ -1,16 +1,24 @@
 """The contract of a likelihood."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from pyro_ricvae._core.checks import positive_finite
+
+#: Where a buffer starts in training, and where it ends.
+Ends = tuple[float, float]
+
+#: The shapes of a decoder's outputs, without the dimensions of rows.
+Shapes = tuple[tuple[int, ...], ...]
+
 
 class Likelihood(nn.Module, ABC):
-    """The distribution of a row x given the decoder's output: the contract of ``VAE(decoder, likelihood=...)``.
+    """The distribution of the cells of x given the decoder's output: the contract of ``VAE(decoder, likelihood=...)``.
 
     A subclass is final: it sets the class attributes and defines `forward`. Any `torch.nn.Module` with the same
     attributes and `forward` will do as well. Constants that a user may want to change during training are 0-dim
@@ -28,29 +36,55 @@ class Likelihood(nn.Module, ABC):
     recycle : {"sample", "mean"}
         What `inference.Trainer` passes on to the next pass: a reparameterised draw, or the mean where there is none
         (discrete values) or draws have no variance. Optional: "sample" where it is missing.
+    schedule : mapping of str to tuple of float
+        What moves in training, and from where to where: names of buffers, each with its start and its end, which may be
+        the same. `inference.Trainer` moves them log-linearly, as its recipe says. Optional: nothing where it is
+        missing. The buffer ``floor``, where there is one, is the resolution that residuals are counted below.
+
+    Notes
+    -----
+    A likelihood may also define ``next_input(cells, x, observed=None)``: from the distribution that its `forward`
+    returned for `x`, the rows that are passed on to the next pass, in training and at test time, in the place of a draw
+    or the mean. (From that distribution, and not from the decoder's output, so that `forward` is not run twice: in
+    training it may count batches.) `observed` says which cells count, None for all.
     """
 
     n_outputs: ClassVar[int] = 1
     normalised: ClassVar[bool] = True
     support: ClassVar[constraints.Constraint] = constraints.real
     recycle: ClassVar[Literal["sample", "mean"]] = "sample"
+    schedule: Mapping[str, Ends] = {}
 
     @abstractmethod
-    def forward(self, decoder_output: Any, x: Tensor) -> TorchDistribution:
-        """Return the distribution of the rows of `x`.
+    def forward(self, decoder_output: Any, x: Tensor | None = None) -> TorchDistribution:
+        """Return the distribution of the cells of `x`.
 
         Parameters
         ----------
-        decoder_output : Tensor or tuple of Tensor, shape (..., B, d) each
+        decoder_output : Tensor or tuple of Tensor, of `parameter_shapes` after the dimensions (..., B)
             What the decoder returned, location first.
-        x : Tensor, shape (..., B, d)
-            The observed rows. Only an index-conditioned likelihood looks at them.
+        x : Tensor, shape (..., B, d), optional
+            The observed rows. Only an index-conditioned likelihood looks at them. None asks for a replicate: rows yet
+            to be drawn, which have no residuals.
 
         Returns
         -------
-        TorchDistribution, batch shape (..., B), event shape (d,)
-            The last dimension is the event (``to_event(1)``), so that log-densities are per row, in nats.
+        TorchDistribution, batch shape (..., B, d), event shape ()
+            Of every cell; log-densities are in nats. `models.VAE.decode` makes rows of them.
+
+        Notes
+        -----
+        One that looks at all cells at once, to estimate something from them, takes ``observed=None`` as well: a tensor
+        of bool like `x`, which cells count.
         """
+
+    def parameter_shapes(self, n_features: int) -> Shapes:
+        """Return the shape of each of the decoder's outputs for rows of `n_features` cells, without that of the rows.
+
+        The default is that of a row for all `n_outputs`. `networks.MLPDecoder` makes of the second a positive scale
+        where it is of that shape, and leaves others as they are. Of other modules it is optional.
+        """
+        return ((n_features,),) * self.n_outputs
 
 
 class FromFunction(Likelihood):
@@ -59,7 +93,7 @@ class FromFunction(Likelihood):
     Parameters
     ----------
     function : callable
-        As `Likelihood.forward`: from the decoder's output and x to a distribution whose last dimension is an event.
+        As `Likelihood.forward`: from the decoder's output and x, or None, to the distribution of the cells.
     n_outputs, normalised, support, recycle
         As in `Likelihood`.
 
@@ -73,14 +107,14 @@ class FromFunction(Likelihood):
     >>> import pyro.distributions as dist
     >>> import torch
     >>> from pyro_ricvae.likelihoods import FromFunction
-    >>> likelihood = FromFunction(lambda loc, x: dist.Cauchy(loc, 0.1).to_event(1), normalised=True)
+    >>> likelihood = FromFunction(lambda loc, x: dist.Cauchy(loc, 0.1), normalised=True)
     >>> likelihood(torch.zeros(2, 5), torch.zeros(2, 5)).batch_shape
-    torch.Size([2])
+    torch.Size([2, 5])
     """
 
     def __init__(
         self,
-        function: Callable[[Any, Tensor], TorchDistribution],
+        function: Callable[[Any, Tensor | None], TorchDistribution],
         *,
         normalised: bool,
         n_outputs: int = 1,
@@ -102,7 +136,7 @@ class FromFunction(Likelihood):
         """Return what is printed of it."""
         return getattr(self.function, "__name__", repr(self.function))
 
-    def forward(self, decoder_output: Any, x: Tensor) -> TorchDistribution:
+    def forward(self, decoder_output: Any, x: Tensor | None = None) -> TorchDistribution:
         """Return what the function returns. See `Likelihood.forward`."""
         return self.function(decoder_output, x)
 
@@ -140,3 +174,34 @@ def as_likelihood(value: Any) -> nn.Module:
     return FromFunction(
         value, n_outputs=value.n_outputs, normalised=value.normalised, support=value.support, **optional
     )
+
+
+def shapes_of(likelihood: Any, n_features: int) -> Shapes:
+    """Return the shapes of the decoder's outputs that a likelihood asks for; see `Likelihood.parameter_shapes`."""
+    if hasattr(likelihood, "parameter_shapes"):
+        return tuple(tuple(shape) for shape in likelihood.parameter_shapes(n_features))
+    row: Shapes = ((n_features,),)
+    return row * int(likelihood.n_outputs)
+
+
+def in_precision_of(x: Tensor | None, output: Tensor) -> Tensor:
+    """Return a decoder's output in the type of `x`: under autocast a network's is less."""
+    return output if x is None else output.to(x.dtype)
+
+
+def ends_of(name: str, value: Any) -> Ends:
+    """Return a number, or a start and an end, as both ends, or raise a ValueError unless they are positive and finite.
+
+    As given: a tensor of them is rounded to float32.
+    """
+    ends = tuple(value) if isinstance(value, tuple | list) else (value, value)
+    if len(ends) != 2:
+        raise ValueError(f"Expected {name} to be a number or (start, end), actual {value!r}.")
+    for end in ends:
+        positive_finite(name, end)
+    return float(ends[0]), float(ends[1])
+
+
+def is_profile(model: Any) -> bool:
+    """Return whether the model's likelihood is a profile likelihood, and not a density or a probability."""
+    return not getattr(getattr(model, "likelihood", None), "normalised", True)

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from pyro_ricvae._validation import positive_finite
+from pyro_ricvae._core.checks import positive_finite
 from pyro_ricvae.likelihoods.likelihood import Likelihood
 
 # Of the scale it starts from: a learned scale stays above this share, as a density is unbounded where a residual is 0.

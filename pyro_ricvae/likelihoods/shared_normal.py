@@ -5,7 +5,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from pyro_ricvae.likelihoods.likelihood import Likelihood
+from pyro_ricvae.likelihoods.likelihood import Likelihood, in_precision_of
 
 # Of the running average of the variance, as in batch normalisation.
 _MOMENTUM = 0.02
@@ -41,9 +41,9 @@ class SharedNormal(Likelihood):
     >>> import torch
     >>> from pyro_ricvae.likelihoods import SharedNormal
     >>> likelihood = SharedNormal()
-    >>> likelihood(torch.zeros(1, 2), torch.tensor([[3.0, 4.0]])).base_dist.scale  # the root of (9 + 16) / 2
+    >>> likelihood(torch.zeros(1, 2), torch.tensor([[3.0, 4.0]])).scale  # the root of (9 + 16) / 2
     tensor([[3.5355, 3.5355]])
-    >>> likelihood.eval()(torch.zeros(1, 2), torch.zeros(1, 2)).base_dist.scale
+    >>> likelihood.eval()(torch.zeros(1, 2), torch.zeros(1, 2)).scale
     tensor([[3.5355, 3.5355]])
     """
 
@@ -55,14 +55,20 @@ class SharedNormal(Likelihood):
         self.register_buffer("variance", torch.tensor(1.0))
         self.register_buffer("n_batches", torch.tensor(0.0))
 
-    def forward(self, decoder_output: Tensor, x: Tensor) -> TorchDistribution:
-        """Return N(location, variance), the last dimension an event. See `Likelihood.forward`."""
-        loc = decoder_output.to(x.dtype)
+    def forward(
+        self, decoder_output: Tensor, x: Tensor | None = None, observed: Tensor | None = None
+    ) -> TorchDistribution:
+        """Return N(location, variance) for every cell. See `Likelihood.forward`."""
+        loc = in_precision_of(x, decoder_output)
         variance = self.variance
-        if self.training and x is not decoder_output:  # rows to come have no residuals
-            variance = (x - loc).square().mean().clamp_min(_SMALLEST)
+        if self.training and x is not None:
+            squares = (x - loc).square()
+            mean = (
+                squares.mean() if observed is None else (squares * observed).sum() / observed.expand_as(squares).sum()
+            )
+            variance = mean.clamp_min(_SMALLEST)
             with torch.no_grad():
                 weight = self.n_batches.add_(1).reciprocal().clamp(min=_MOMENTUM)
                 self.variance.lerp_(variance.to(self.variance.dtype), weight)
-        distribution: TorchDistribution = dist.Normal(loc, variance.sqrt()).to_event(1)
+        distribution: TorchDistribution = dist.Normal(loc, variance.sqrt())
         return distribution

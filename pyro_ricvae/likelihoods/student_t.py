@@ -4,7 +4,8 @@ import pyro.distributions as dist
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from pyro_ricvae._validation import positive_finite
+from pyro_ricvae._core.checks import positive_finite
+from pyro_ricvae.likelihoods.likelihood import in_precision_of
 from pyro_ricvae.likelihoods.scaled import ScaledLikelihood
 
 
@@ -41,7 +42,7 @@ class StudentT(ScaledLikelihood):
     --------
     >>> import torch
     >>> from pyro_ricvae.likelihoods import StudentT
-    >>> StudentT(scale=0.5)(torch.zeros(1, 3), torch.ones(1, 3)).base_dist.df
+    >>> StudentT(scale=0.5)(torch.zeros(1, 3), torch.ones(1, 3)).df
     tensor([[4., 4., 4.]])
     """
 
@@ -53,8 +54,8 @@ class StudentT(ScaledLikelihood):
         if self.df <= 2:
             self.recycle = "mean"  # type: ignore[misc]  # of this instance: its draws have no variance
 
-    def forward(self, decoder_output: Tensor, x: Tensor) -> TorchDistribution:
-        """Return t(df, location, scale), the last dimension an event. See `Likelihood.forward`."""
-        loc = decoder_output.to(x.dtype)
-        distribution: TorchDistribution = dist.StudentT(self.df, loc, self.current_scale()).to_event(1)
+    def forward(self, decoder_output: Tensor, x: Tensor | None = None) -> TorchDistribution:
+        """Return t(df, location, scale) for every cell. See `Likelihood.forward`."""
+        loc = in_precision_of(x, decoder_output)
+        distribution: TorchDistribution = dist.StudentT(self.df, loc, self.current_scale())
         return distribution

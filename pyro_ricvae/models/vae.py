@@ -1,5 +1,6 @@
 """The generative model."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -11,9 +12,10 @@ from pyro.infer.util import is_validation_enabled
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
-from pyro_ricvae._plates import data_plate
-from pyro_ricvae._validation import check_support, describe, positive_int
-from pyro_ricvae.likelihoods import as_likelihood
+from pyro_ricvae._core.checks import positive_int
+from pyro_ricvae._core.distributions import check_support, describe
+from pyro_ricvae.likelihoods.likelihood import as_likelihood, shapes_of
+from pyro_ricvae.pair import data_plate
 from pyro_ricvae.priors import as_prior
 
 
@@ -82,10 +84,11 @@ class VAE(PyroModule):
         super().__init__()
         self.decoder = decoder
         self.likelihood = as_likelihood(likelihood)
+        self._looks_at_all_cells = "observed" in inspect.signature(self.likelihood.forward).parameters
         self.prior = as_prior(prior)
         self.size = None if size is None else positive_int("size", size)
 
-    def decode(self, z: Tensor, x: Tensor | None = None) -> TorchDistribution:
+    def decode(self, z: Tensor, x: Tensor | None = None, observed: Tensor | None = None) -> TorchDistribution:
         """Return p(x | z, i), the one place where it is built.
 
         Parameters
@@ -93,8 +96,11 @@ class VAE(PyroModule):
         z : Tensor, shape (..., B, n_latent)
             Latents.
         x : Tensor, shape (..., B, d), optional
-            The rows, which an index-conditioned likelihood looks at. None for rows yet to be generated: they are taken
-            to lie at the decoder's location, with residuals of zero.
+            The rows, which an index-conditioned likelihood looks at. None for replicates, rows yet to be drawn, which
+            have no residuals.
+        observed : Tensor of bool, shape (..., B, d), optional
+            Which cells of `x` count; the others have no part in the log-density, and may hold any finite values. None
+            is all.
 
         Returns
         -------
@@ -104,21 +110,28 @@ class VAE(PyroModule):
         Raises
         ------
         ValueError
-            If the decoder's outputs do not fit the likelihood or `x`.
+            If the decoder's outputs do not fit the likelihood or `x`, or the likelihood does not return the
+            distribution of the cells.
         """
         output = self._decoder_output(z)
-        if x is None:
-            x = output[0] if isinstance(output, tuple) else output
-        self._check_decoder_output(output, z, x)
+        shape = self._cells_shape(output, z, x)
+        given = {} if observed is None or not self._looks_at_all_cells else {"observed": observed}
         try:
-            distribution: TorchDistribution = self.likelihood(output, x)
+            cells: Any = self.likelihood(output, x, **given)
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError) or not is_validation_enabled():
                 raise  # without validation it may be the error of a capture, which looks at its type
             raise ValueError(
-                f"Site 'x': {type(self.likelihood).__name__} fails on decoder output {describe(output)} and x of shape "
-                f"{tuple(x.shape)}: {str(error).splitlines()[0]} Give its constants and parameters shapes that fit "
-                "those, as () or (d,)."
+                f"Site 'x': {type(self.likelihood).__name__} fails on decoder output {describe(output)} and x "
+                f"{'None' if x is None else f'of shape {tuple(x.shape)}'}: {str(error).splitlines()[0]} Give its "
+                "constants and parameters shapes that fit those, as () or (d,)."
+            ) from error
+        except (AttributeError, TypeError) as error:
+            if x is not None:
+                raise
+            raise ValueError(
+                f"Site 'x': {type(self.likelihood).__name__} fails without x, which is None where replicates are asked "
+                f"for: {error}. Let it return the distribution of rows yet to be drawn, which have no residuals."
             ) from error
         except ValueError as error:  # torch's validation, which does not know the site
             raise ValueError(
@@ -126,25 +139,21 @@ class VAE(PyroModule):
                 "and, where it gives a scale, a positive one (end it with softplus or exp), actual: "
                 f"{str(error).splitlines()[0]}"
             ) from error
-        if not isinstance(distribution, TorchDistributionMixin):
-            raise ValueError(
-                f"Site 'x': expected {type(self.likelihood).__name__} to return a distribution of pyro.distributions, "
-                f"actual {describe(distribution)}: import pyro.distributions as dist, and take that one's."
-            )
-        if distribution.event_shape != x.shape[-1:]:
-            raise ValueError(
-                f"Site 'x': expected {type(self.likelihood).__name__} to return a distribution of event shape "
-                f"({x.shape[-1]},), actual {describe(distribution)}: end it with .to_event(1)."
-            )
-        return distribution
+        self._check_cells(cells, shape)
+        if observed is not None:
+            cells = cells.mask(observed)
+        rows: TorchDistribution = cells.to_event(1)
+        return rows
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
         """Sample "z" and "x" for the rows of `x`, with "x" observed.
 
         Parameters
         ----------
         x : Tensor, shape (..., B, d)
             The rows.
+        observed : Tensor of bool, shape (..., B, d), optional
+            Which of their cells count, as in `decode`.
 
         Returns
         -------
@@ -162,7 +171,7 @@ class VAE(PyroModule):
                 )
             if is_validation_enabled():
                 check_support(self.likelihood, x)
-            value: Tensor = pyro.sample("x", self.decode(z, x), obs=x)
+            value: Tensor = pyro.sample("x", self.decode(z, x, observed), obs=x)
             return value
 
     def _decoder_output(self, z: Tensor) -> Any:
@@ -172,19 +181,42 @@ class VAE(PyroModule):
             return tuple(each.to(z.dtype) if isinstance(each, Tensor) else each for each in output)
         return output.to(z.dtype) if isinstance(output, Tensor) else output
 
-    def _check_decoder_output(self, output: Any, z: Tensor, x: Tensor) -> None:
-        """Raise a ValueError unless `output` is as many tensors as the likelihood asks for, each of x's shape."""
+    def _cells_shape(self, output: Any, z: Tensor, x: Tensor | None) -> tuple[int, ...] | None:
+        """Return the shape of the cells, None where only the likelihood knows it.
+
+        Raises a ValueError unless `output` is what the likelihood asks for.
+        """
         n_outputs: Any = self.likelihood.n_outputs  # an int: checked at construction
         outputs = output if isinstance(output, tuple) else (output,)
-        shape = (*z.shape[:-1], x.shape[-1])
-        if (
-            len(outputs) != n_outputs
-            or isinstance(output, tuple) != (n_outputs > 1)
-            or any(not isinstance(each, Tensor) or each.shape != shape for each in outputs)
-        ):
+        rows = tuple(z.shape[:-1])
+        fits = len(outputs) == n_outputs and isinstance(output, tuple) == (n_outputs > 1)
+        fits = fits and all(isinstance(each, Tensor) and each.dim() > 0 for each in outputs)
+        n_features = x.shape[-1] if x is not None else outputs[0].shape[-1] if fits else 0
+        shapes = shapes_of(self.likelihood, n_features)
+        if fits and x is None and shapes[0] != (n_features,):
+            return None
+        if not fits or any(each.shape != rows + shape for each, shape in zip(outputs, shapes, strict=True)):
+            asked = " and ".join(str(rows + shape) for shape in dict.fromkeys(shapes))
             raise ValueError(
-                f"Site 'x': expected {n_outputs} output(s) of shape {shape} from the decoder, for "
-                f"{type(self.likelihood).__name__}, z of shape {tuple(z.shape)} and x of shape {tuple(x.shape)}, "
-                f"actual {describe(output)}: change the decoder's number of outputs or features, or the likelihood, "
-                "and keep all dimensions of z but the last."
+                f"Site 'x': expected {n_outputs} output(s) of shape {asked} from the decoder, for "
+                f"{type(self.likelihood).__name__}, z of shape {tuple(z.shape)} and "
+                f"{'no x' if x is None else f'x of shape {tuple(x.shape)}'}, actual {describe(output)}: change the "
+                "decoder's number of outputs or features, or the likelihood, and keep all dimensions of z but the last."
+            )
+        return (*rows, n_features)
+
+    def _check_cells(self, cells: Any, shape: tuple[int, ...] | None) -> None:
+        """Raise a ValueError unless `cells` is the distribution of the cells."""
+        name = type(self.likelihood).__name__
+        if not isinstance(cells, TorchDistributionMixin):
+            raise ValueError(
+                f"Site 'x': expected {name} to return a distribution of pyro.distributions, actual {describe(cells)}: "
+                "import pyro.distributions as dist, and take that one's."
+            )
+        if cells.event_shape or shape not in (None, tuple(cells.batch_shape)):
+            raise ValueError(
+                f"Site 'x': expected {name} to return the distribution of the cells, of "
+                f"{'their batch shape' if shape is None else f'batch shape {shape}'} and without an event dimension, "
+                f"actual {describe(cells)}: leave out .to_event(1), which VAE.decode does since likelihoods are of "
+                "cells, and give each cell a distribution of its own."
             )

@@ -7,7 +7,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
-from pyro_ricvae._validation import positive_int
+from pyro_ricvae._core.checks import positive_int
 
 
 class GaussianMixture(nn.Module):

@@ -218,7 +218,7 @@ def test_wrong_data_and_shares(name: str) -> None:
         corrupt(name, random_state="seed")
 
 
-@pytest.mark.parametrize("name", set(PAINT) - {"salt_and_pepper"})
+@pytest.mark.parametrize("name", [name for name in PAINT if name != "salt_and_pepper"])
 def test_images_are_no_table(name: str) -> None:
     with pytest.raises(ValueError, match=r"Expected images of shape \(n, height, width\) .* actual shape \(30, 4\)"):
         corrupt(name, TABLE)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from pyro_ricvae.experiments import likelihoods
-from pyro_ricvae.experiments.__main__ import main
+from experiments import likelihoods
+from experiments.runs import main
 
 RUNS = {
     ("cancer-none", "student_t"): [{"clean": 1.0, "dirty": np.nan, "average_precision": np.nan}] * 2,

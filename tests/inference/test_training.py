@@ -48,7 +48,7 @@ def train_by_torch(model: Any, guide: Any, x: Tensor, elbo: Any, steps: int = 30
 
 
 def error(model: Any, guide: Any, x: Tensor) -> float:
-    return (rv.predictive.reconstruct(model, guide, x) - x).square().mean().item()
+    return (rv.inference.reconstruct(model, guide, x) - x).square().mean().item()
 
 
 @pytest.mark.parametrize("kinds", [("fixed", "index_conditioned"), ("index_conditioned", "learned")])
@@ -142,7 +142,7 @@ class OwnLikelihood(nn.Module):
         self.log_scale = nn.Parameter(torch.zeros(()))
 
     def forward(self, decoder_output: Tensor, x: Tensor) -> Any:
-        return dist.Laplace(decoder_output, self.log_scale.exp()).to_event(1)
+        return dist.Laplace(decoder_output, self.log_scale.exp())
 
 
 class OwnPrior(nn.Module):
@@ -179,9 +179,9 @@ def test_a_module_s_parameters_are_its_own(module_local_params: bool) -> None:
         modules = [RecyclingELBO()(model, guide) for guide in guides]
         for guide, module, expected in zip(guides, modules, (0.5, 3.0), strict=True):
             module(x)
-            draws = rv.predictive.draw_posterior(guide, x, 2000)
-            rv.predictive.reconstruct(model, guide, x)
-            rv.predictive.generate(model, guide, 4, passes=2)
+            draws = rv.inference.draw_posterior(guide, x, 2000)
+            rv.inference.reconstruct(model, guide, x)
+            rv.inference.generate(model, guide, 4, passes=2)
             assert draws.std(0).mean().item() == pytest.approx(expected, rel=0.05)
             assert guide.encoder.scale.detach().tolist() == pytest.approx([expected] * 2)
         assert not list(pyro.get_param_store().keys())
@@ -201,7 +201,7 @@ def test_training_and_test_time_leave_other_parameters_alone() -> None:
     model, guide = make_pair()
     x = low_rank_rows(20)
     train_by_torch(model, guide, x, RecyclingELBO(passes=2), steps=3)
-    rv.predictive.reconstruct(model, guide, x)
+    rv.inference.reconstruct(model, guide, x)
     assert dict(pyro.get_param_store().items()) == before
 
 

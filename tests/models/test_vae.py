@@ -135,11 +135,16 @@ def test_a_likelihood_without_the_contract() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (dist.Normal(torch.zeros(4, 5), 1.0), r".* event shape \(5,\), actual .*to_event\(1\)"),
+        (
+            dist.Normal(torch.zeros(4, 5), 1.0).to_event(1),  # as the contract once had it
+            r".* of the cells, of batch shape \(4, 5\) and without .* actual .* leave out .to_event\(1\), which",
+        ),
+        (dist.MultivariateNormal(torch.zeros(4, 5), torch.eye(5)), r".* give each cell a distribution of its own"),
+        (dist.Normal(torch.zeros(4, 1), 1.0), r".* of batch shape \(4, 5\) .* actual .* of batch shape \(4, 1\)"),
         (torch.zeros(4, 5), r"to return a distribution of pyro.distributions, actual \(4, 5\)"),
     ],
 )
-def test_a_likelihood_that_forgets_the_event_or_the_distribution(value: Any, message: str) -> None:
+def test_a_likelihood_that_is_not_of_cells_or_no_distribution(value: Any, message: str) -> None:
     model = rv.models.VAE(nn.Linear(2, 5), Returns(value), rv.priors.StandardNormal(2))
     with pytest.raises(ValueError, match=rf"Site 'x': expected Returns {message}"):
         model(torch.zeros(4, 5))

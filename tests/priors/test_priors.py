@@ -10,7 +10,7 @@ from reference import make_pair
 from torch import nn
 
 from pyro_ricvae import guides, inference, likelihoods, models, networks, priors
-from pyro_ricvae.inference.row_loss import closed_form_kl
+from pyro_ricvae._core.distributions import closed_form_kl
 
 N_LATENT = 2
 

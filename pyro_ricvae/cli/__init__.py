@@ -1,0 +1,8 @@
+"""The command line."""
+
+from pyro_ricvae._core.errors import extra
+
+with extra("cli"):
+    from pyro_ricvae.cli.main import main
+
+__all__ = ["main"]

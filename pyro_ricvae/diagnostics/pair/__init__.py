@@ -1,0 +1,1 @@
+"""The check of a user's model and guide: what is wrong with a pair, in words."""

@@ -1,0 +1,1 @@
+"""Replicated data, and what they say about a model: predictive checks and intervals."""

@@ -1,0 +1,26 @@
+"""Estimators with the conventions of scikit-learn: dirty data in, clean data and a model out."""
+
+from pyro_ricvae._core.errors import extra
+
+with extra("estimators"):
+    from pyro_ricvae.estimators.base import RowEstimator, load
+    from pyro_ricvae.estimators.defaults import (
+        automatic_epochs,
+        automatic_floor,
+        automatic_hidden,
+        automatic_n_latent,
+    )
+    from pyro_ricvae.estimators.ricvae import RiCVAE
+    from pyro_ricvae.estimators.robust_pca import RobustPCA, principal_component_pursuit
+
+__all__ = [
+    "RiCVAE",
+    "RobustPCA",
+    "RowEstimator",
+    "automatic_epochs",
+    "automatic_floor",
+    "automatic_hidden",
+    "automatic_n_latent",
+    "load",
+    "principal_component_pursuit",
+]

@@ -1,0 +1,236 @@
+"""From an estimator's arguments and the data to settings, and from settings to a pair."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+from torch import Tensor
+
+from pyro_ricvae._core.checks import positive_int, positive_ints
+from pyro_ricvae._core.distributions import check_support
+from pyro_ricvae._core.isolation import device_named, random_numbers
+from pyro_ricvae.data.rows import Rows, as_rows, check_for_training
+from pyro_ricvae.data.scaling import Kind, Scaling, fit_scaling, quantisation_step, standardised
+from pyro_ricvae.estimators import registry
+from pyro_ricvae.estimators.defaults import automatic_epochs, automatic_floor, automatic_hidden, automatic_n_latent
+from pyro_ricvae.estimators.persistence import DESCRIPTION, DoesNotFitError
+from pyro_ricvae.guides import AmortizedNormal
+from pyro_ricvae.inference import Recipe
+from pyro_ricvae.inference.compile.precision import Precision
+from pyro_ricvae.inference.training.engine import Engine
+from pyro_ricvae.likelihoods.likelihood import shapes_of
+from pyro_ricvae.models import VAE
+from pyro_ricvae.networks import MLPDecoder, MLPEncoder
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that was chosen, by the user or by "auto"; `to_json` is what an estimator shows and saves."""
+
+    n_latent: int
+    hidden: tuple[int, ...]
+    train_passes: int
+    test_passes: int
+    epochs: int
+    likelihood: str
+    prior: str
+    floor: tuple[float, float] | None
+    scaling: Kind
+    quantisation_step: float
+    device: torch.device
+    recipe: Recipe
+    engine: Engine = "auto"
+    precision: Precision = "auto"
+    engine_reason: str = ""
+    learn_scale: bool = False
+    kl: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as what JSON can hold."""
+        start, end = self.floor or (None, None)
+        plain = {name: value for name, value in asdict(self).items() if name not in ("floor", "device", "hidden")}
+        return plain | {
+            "hidden": list(self.hidden),
+            "floor_start": start,
+            "floor_end": end,
+            "device": str(self.device),
+        }
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any], device: torch.device) -> "Settings":
+        """Return the settings that `to_json` gave, on another device."""
+        floor = None if plain["floor_start"] is None else (plain["floor_start"], plain["floor_end"])
+        recipe, hidden = Recipe(**plain["recipe"]), tuple(plain["hidden"])
+        other = {name: value for name, value in plain.items() if name not in ("floor_start", "floor_end")}
+        return cls(**(other | {"floor": floor, "recipe": recipe, "hidden": hidden, "device": device}))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is ready to be trained: the data, as they came and standardised on the device, and a new pair for them."""
+
+    rows: Rows
+    settings: Settings
+    scaling: Scaling
+    x: Tensor
+    model: VAE
+    guide: AmortizedNormal
+    seed: int
+
+
+def prepare(arguments: Any, data: Any) -> Prepared:
+    """Return what there is to train, for an estimator's arguments: checked and standardised rows, and a new pair.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the data or an argument are not as `RiCVAE` says.
+    """
+    rows = as_rows(data)
+    check_for_training(rows)
+    settings, scaling, x, center = choose_settings(arguments, rows)
+    seed = check_random_state(arguments.random_state).randint(2**31)
+    device = settings.device
+    with random_numbers(seed, device):
+        model, guide = build_pair(settings, arguments, center)
+    return Prepared(rows, settings, scaling, x.to(device), model.to(device), guide.to(device), seed)
+
+
+def choose_settings(arguments: Any, rows: Rows) -> tuple[Settings, Scaling, Tensor, Tensor]:
+    """Return the settings for the data, their scaling, the standardised rows and their median, float32 on the CPU.
+
+    Parameters
+    ----------
+    arguments
+        The estimator, or whatever has its attributes.
+    rows : Rows
+        The data.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not as the estimator says.
+    """
+    recipe = _recipe(arguments.recipe)
+    is_image = len(rows.event_shape) > 1 or rows.values.dtype == np.uint8
+    likelihood, prior = registry.likelihood_name(arguments.likelihood), registry.prior_name(arguments.prior)
+    n_latent, hidden, epochs = _sizes(arguments, rows.values.shape, recipe.batch_size)
+    passes = positive_int("train_passes", arguments.train_passes), positive_int("test_passes", arguments.test_passes)
+    floor = registry.floor_argument(arguments.floor, arguments.likelihood)
+    learn_scale = floor == "auto" and registry.takes(arguments.likelihood, "learn_scale")
+    device = device_named(arguments.device)
+
+    template = registry.template(arguments.likelihood)
+    scaling = fit_scaling(arguments.scaling, rows.values, template.support, is_image)
+    x = standardised(scaling, rows.values)
+    check_support(template, x)
+    center = x.median(0).values
+    step = quantisation_step(rows.values, scaling)
+    if floor == "auto":
+        floor = automatic_floor(x, center, step, images=scaling.kind == "range")
+    if floor is not None and registry.takes(arguments.likelihood, "scale"):
+        floor = (floor[0], floor[0]) if learn_scale else (floor[1], floor[1])  # one scale, which no schedule moves
+    settings = Settings(
+        n_latent,
+        hidden,
+        *passes,
+        epochs,
+        likelihood,
+        prior,
+        floor,
+        scaling.kind,
+        step,
+        device,
+        recipe,
+        arguments.engine,
+        arguments.precision,
+        learn_scale=learn_scale,
+    )
+    return settings, scaling, x, center
+
+
+def build_pair(settings: Settings, arguments: Any, center: Tensor) -> tuple[VAE, AmortizedNormal]:
+    """Return a new, untrained pair. `center`, of shape (d,), is the standardised rows' median."""
+    recipe = settings.recipe
+    n_features = len(center)
+    likelihood = registry.make_likelihood(arguments.likelihood, settings.floor, settings.learn_scale)
+    prior = registry.make_prior(arguments.prior, settings.n_latent)
+    paths: dict[str, Any] = {"affine_path": recipe.affine_path}
+    centred: dict[str, Any] = {"center": center if recipe.center else None}
+    bound = None if recipe.clip is None else (1.0 if settings.scaling == "range" else recipe.clip)
+    encoder = MLPEncoder(n_features, settings.n_latent, settings.hidden, bound=bound, **centred, **paths)
+    shapes = shapes_of(likelihood, n_features)
+    decoder = MLPDecoder(
+        settings.n_latent,
+        n_features,
+        settings.hidden[::-1],
+        shapes=shapes,
+        sigmoid=registry.is_unit(likelihood.support),
+        **(centred if shapes[0] == (n_features,) else {}),
+        **paths,
+    )
+    return VAE(decoder, likelihood, prior), AmortizedNormal(encoder)
+
+
+def saved_pair(
+    settings: Settings, estimator: Any, tensors: dict[str, Tensor], given: Any, folder: Path
+) -> tuple[Any, Any]:
+    """Return a pair with saved values: a new one as the settings say, or the user's, where one is given.
+
+    Parameters
+    ----------
+    settings : Settings
+        Those saved.
+    estimator
+        With the likelihood and the prior to build with.
+    tensors : dict of str to Tensor
+        The values, under "model." and "guide.".
+    given : tuple or None
+        The user's pair.
+    folder : Path
+        Where it was saved, for the error.
+
+    Raises
+    ------
+    DoesNotFitError
+        If the values are those of another pair.
+    """
+    n_features = len(tensors["scaling.center"])
+    pair: Any = build_pair(settings, estimator, torch.zeros(n_features)) if given is None else given
+    for name, module in zip(("model", "guide"), pair, strict=True):
+        state = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+        try:
+            module.load_state_dict(state)
+        except RuntimeError as error:
+            raise DoesNotFitError(
+                f"Expected in {folder} the tensors of the {name} that {DESCRIPTION} describes, actual others: {error}"
+            ) from error
+    return tuple(module.to(settings.device).eval() for module in pair)
+
+
+def _sizes(arguments: Any, shape: tuple[int, ...], batch_size: int) -> tuple[int, tuple[int, ...], int]:
+    """Return the number of latents, the sizes of the hidden layers and the number of epochs."""
+    n_rows, n_features = shape
+    n_latent, hidden, epochs = arguments.n_latent, arguments.hidden, arguments.epochs
+    if not isinstance(arguments.prior, str):
+        n_latent = registry.n_latent_of(arguments.prior, n_latent)
+    elif n_latent == "auto":
+        n_latent = automatic_n_latent(n_rows, n_features)
+    if isinstance(hidden, str):
+        if hidden != "auto":
+            raise ValueError(f"Expected hidden to be 'auto' or a sequence such as (256, 128), actual {hidden!r}.")
+        hidden = automatic_hidden(n_features)
+    if isinstance(epochs, str) and epochs == "auto":
+        epochs = automatic_epochs(n_rows, batch_size)
+    return positive_int("n_latent", n_latent), positive_ints("hidden", hidden), positive_int("epochs", epochs)
+
+
+def _recipe(recipe: Any) -> Recipe:
+    if recipe is None:
+        return Recipe()
+    if not isinstance(recipe, Recipe):
+        raise ValueError(f"Expected recipe to be a pyro_ricvae.inference.Recipe, actual {recipe!r}.")
+    return recipe

@@ -1,0 +1,193 @@
+"""Passes at test time: reconstruction, generation and posterior draws, in chunks of rows.
+
+Memory beyond the result grows with ``batch_size``, neither with the number of rows nor with that of passes. The modules
+are put in evaluation mode for the time of a call, and no gradients are kept.
+
+The functions take any pair of the shape that `pyro_ricvae.pair` says.
+Random numbers come from torch's global generator; which row gets which of them depends on ``batch_size``.
+"""
+
+from collections.abc import Callable
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+
+from pyro_ricvae._core.checks import check_finite, check_rows, positive_int
+from pyro_ricvae._core.distributions import mean_of
+from pyro_ricvae._core.isolation import ModuleLike, device_of, evaluation
+from pyro_ricvae.pair import Guide, Model, next_input, recycle_at_test_time
+
+
+def reconstruct(
+    model: Model, guide: Guide, x: Tensor, passes: int = 1, *, sample: bool = False, batch_size: int = 1024
+) -> Tensor:
+    r"""Return the rows after M passes through guide and model: the cleaned data.
+
+    By means, :math:`x_{k+1} = E[x \mid z = \mu_z(x_k)]` (or what the likelihood makes of it, where it says how it is
+    recycled; see `likelihoods.Likelihood`); by sampling, :math:`z_k \sim q(z \mid x_k)` and :math:`x_{k+1}
+    \sim p(x \mid z_k, i)`, so that one pass gives a replicate from the posterior predictive. The result is
+    :math:`x_{M+1}`.
+
+    Parameters
+    ----------
+    model : pair.Model
+        The generative model.
+    guide : pair.Guide
+        Its guide.
+    x : Tensor, shape (..., n, d)
+        The rows, in data units, on any device.
+    passes : int, default=1
+        The number M of passes.
+    sample : bool, default=False
+        Whether to sample instead of taking means.
+    batch_size : int, default=1024
+        The number of rows in a chunk.
+
+    Returns
+    -------
+    Tensor, shape (..., n, d)
+        In data units, on the device of `x`.
+
+    Raises
+    ------
+    ValueError
+        If `passes` or `batch_size` is not a whole number >= 1, or `x` has not the shape (..., n, d) or is not of a
+        floating-point type.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pyro_ricvae import guides, inference, likelihoods, models, networks, priors
+    >>> model = models.VAE(networks.MLPDecoder(2, 5, ()), likelihoods.FixedNormal(1.0), priors.StandardNormal(2))
+    >>> guide = guides.AmortizedNormal(networks.MLPEncoder(5, 2, ()))
+    >>> inference.reconstruct(model, guide, torch.zeros(8, 5), passes=3).shape
+    torch.Size([8, 5])
+    """
+    passes = positive_int("passes", passes)
+    return in_chunks((model, guide), x, batch_size, lambda chunk: recycle(model, guide, chunk, passes, sample))
+
+
+def generate(
+    model: Model, guide: Guide, n: int, passes: int = 1, *, sample: bool = False, batch_size: int = 1024
+) -> Tensor:
+    """Return new rows: latents from the prior, through the decoder, then M - 1 passes through guide and model.
+
+    Parameters
+    ----------
+    model : pair.Model
+        The generative model.
+    guide : pair.Guide
+        Its guide, used from the second pass on.
+    n : int
+        The number of rows.
+    passes : int, default=1
+        The number M of passes.
+    sample : bool, default=False
+        Whether rows are drawn from p(x | z) and latents from q(z | x), instead of taking means. In the first pass an
+        index-conditioned row is drawn at its floor: there is nothing to differ from yet.
+    batch_size : int, default=1024
+        The number of rows in a chunk.
+
+    Returns
+    -------
+    Tensor, shape (n, d)
+        In data units, on the CPU.
+
+    Raises
+    ------
+    ValueError
+        If `n`, `passes` or `batch_size` is not a whole number >= 1.
+    """
+    passes, n, batch_size = positive_int("passes", passes), positive_int("n", n), positive_int("batch_size", batch_size)
+    chunks = []
+    with evaluation(model, guide):
+        prior = model.prior()
+        for start in range(0, n, batch_size):
+            rows = model.decode(prior.sample((min(batch_size, n - start),)))
+            chunks.append(recycle(model, guide, _values(rows, sample), passes - 1, sample).cpu())
+    return torch.cat(chunks)
+
+
+def draw_posterior(guide: Guide, x: Tensor, num_draws: int, *, batch_size: int = 1024) -> Tensor:
+    """Return draws of the latents from q(z | x).
+
+    Parameters
+    ----------
+    guide : pair.Guide
+        The guide.
+    x : Tensor, shape (..., n, d)
+        The rows, in data units, on any device.
+    num_draws : int
+        The number S of draws a row.
+    batch_size : int, default=1024
+        The number of rows in a chunk.
+
+    Returns
+    -------
+    Tensor, shape (S, ..., n, n_latent)
+        On the device of `x`.
+
+    Raises
+    ------
+    ValueError
+        If `num_draws` or `batch_size` is not a whole number >= 1, or `x` has not the shape (..., n, d) or is not of a
+        floating-point type.
+    """
+    num_draws = positive_int("num_draws", num_draws)
+    return in_chunks((guide,), x, batch_size, lambda chunk: guide.encode(chunk).sample((num_draws,)))
+
+
+def in_chunks(
+    modules: tuple[ModuleLike, ...], x: Tensor, batch_size: int, function: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Return `function` of the rows, computed in chunks of them on the modules' device, in evaluation mode.
+
+    Parameters
+    ----------
+    modules : tuple of torch.nn.Module
+        What `function` uses; the last one's device is where it runs.
+    x : Tensor, shape (..., n, d)
+        The rows, on any device.
+    batch_size : int
+        The number of rows in a chunk.
+    function : callable
+        From rows (..., B, d) to a tensor (..., B, k).
+
+    Returns
+    -------
+    Tensor, shape (..., n, k)
+        On the device of `x`.
+
+    Raises
+    ------
+    ValueError
+        If `batch_size` is not a whole number >= 1, or `x` has not the shape (..., n, d), is not of a floating-point
+        type, or holds values that are not finite.
+    """
+    chunks = _row_chunks(x, batch_size)
+    with evaluation(*modules):
+        device = device_of(modules[-1])
+        return torch.cat([function(chunk.to(device)).to(x.device) for chunk in chunks], dim=-2)
+
+
+def recycle(model: Model, guide: Guide, x: Tensor, passes: int, sample: bool = False) -> Tensor:
+    """Return the rows `x`, of shape (..., B, d), after `passes` passes (0 returns them), by sampling or by means."""
+    how = "sample" if sample else recycle_at_test_time(model)
+    for _ in range(passes):
+        rows = model.decode(_values(guide.encode(x), sample), x)
+        x = next_input(rows, x, how, model=model, differentiable=False, whose="A pass by means")
+    return x
+
+
+def _values(distribution: TorchDistribution, sample: bool) -> Tensor:
+    values: Tensor = distribution.sample() if sample else mean_of(distribution, "A pass by means")
+    return values
+
+
+def _row_chunks(x: Tensor, batch_size: int) -> tuple[Tensor, ...]:
+    check_rows(x)
+    chunks: tuple[Tensor, ...] = torch.split(x, positive_int("batch_size", batch_size), dim=-2)
+    if not all(chunk.isfinite().all() for chunk in chunks):
+        check_finite(x)  # of all rows at once: only to say where
+    return chunks

@@ -1,0 +1,177 @@
+"""The contract of a pair: what model and guide have, the plate over their rows, and the step from pass to pass.
+
+`inference`, `diagnostics` and estimators take any pair of this shape; `models.VAE` with `guides.AmortizedNormal` is
+one.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+import pyro
+from pyro.distributions import TorchDistribution
+from pyro.infer.util import is_validation_enabled
+from torch import Tensor
+
+from pyro_ricvae._core.checks import check_rows
+from pyro_ricvae._core.distributions import inner, mean_of
+from pyro_ricvae._core.isolation import ModuleLike
+
+#: How a pass feeds the next one: a draw, the mean, or what the likelihood says (its ``next_input``).
+Recycle = Literal["sample", "mean", "likelihood"]
+
+
+class Model(ModuleLike, Protocol):
+    """The model of a pair: a `torch.nn.Module` that samples "z" and "x", with "x" observed, in the plate "data".
+
+    What a pair's ``likelihood`` says of itself (see `likelihoods.Likelihood`) is read where the model has one.
+    """
+
+    @property
+    def prior(self) -> Callable[..., Any]:
+        """Called without arguments, the distribution of a row's latents: batch shape (), event shape (n_latent,)."""
+
+    def decode(self, z: Tensor, x: Tensor | None = None, observed: Tensor | None = None) -> TorchDistribution:
+        """Return the distribution of rows given their latents.
+
+        Parameters
+        ----------
+        z : Tensor, shape (..., B, n_latent)
+            Latents.
+        x : Tensor, shape (..., B, d), optional
+            The rows, for a likelihood that looks at them. None asks for that of replicates.
+        observed : Tensor of bool, shape (..., B, d), optional
+            Which cells count: those that are False have no part in the log-density. None is all.
+
+        Returns
+        -------
+        TorchDistribution, batch shape (..., B), event shape (d,)
+            Of the rows.
+        """
+
+
+class Guide(ModuleLike, Protocol):
+    """The guide of a pair: a `torch.nn.Module` that samples "z", in the plate "data"."""
+
+    def encode(self, x: Tensor, observed: Tensor | None = None) -> TorchDistribution:
+        """Return q(z | x), batch shape (..., B), event shape (n_latent,); arguments are as in `Model.decode`."""
+
+
+def data_plate(x: Tensor, size: int | None) -> pyro.plate:
+    """Return the plate "data" over the rows of `x`.
+
+    Parameters
+    ----------
+    x : Tensor, shape (..., B, d)
+        The rows of a batch. Dimensions before the rows are particles or draws.
+    size : int or None
+        The number of rows in the whole data set: the log-densities inside the plate are scaled by ``size / B``.
+        None takes the batch for the whole.
+
+    Returns
+    -------
+    pyro.plate
+        At dimension -1. Its length comes from dimension -2 of `x`: with vectorised particles the first dimension of a
+        recycled `x` is that of the particles.
+
+    Raises
+    ------
+    TypeError
+        If `x` is not a tensor.
+    ValueError
+        If `x` has not the shape (..., B, d), no rows, or more rows than `size`, or is not of a floating-point type.
+    """
+    check_rows(x)
+    # Not while validation is off: under torch.export it would bound the size of a batch.
+    if size is not None and is_validation_enabled() and size < x.shape[-2]:
+        raise ValueError(
+            f"Expected a batch of at most size={size} rows, actual {x.shape[-2]}: "
+            "size is the number of rows in the whole data set."
+        )
+    # `subsample` is read for its length only: torch moves the rows to the front without copying them.
+    return pyro.plate("data", size or x.shape[-2], subsample=x.movedim(-2, 0), dim=-1)
+
+
+def likelihood_of(model: Any) -> Any:
+    """Return the model's likelihood, None where it has none: what it says of itself is then by default."""
+    return getattr(model, "likelihood", None)
+
+
+def likelihood_name(model: Any) -> str:
+    """Return what the model's likelihood is called in messages: its class, or the model's where it has none."""
+    likelihood = likelihood_of(model)
+    return type(model if likelihood is None else likelihood).__name__
+
+
+def recycle_in_training(model: Any) -> Recycle:
+    """Return how the model's likelihood asks to be recycled in training."""
+    likelihood = likelihood_of(model)
+    how: Recycle = "likelihood" if hasattr(likelihood, "next_input") else getattr(likelihood, "recycle", "sample")
+    return how
+
+
+def recycle_at_test_time(model: Any) -> Recycle:
+    """Return how rows are passed on at test time: as the likelihood says, else by means."""
+    return "likelihood" if hasattr(likelihood_of(model), "next_input") else "mean"
+
+
+def next_input(
+    distribution: Any,
+    x: Tensor,
+    how: Recycle,
+    *,
+    model: Any,
+    observed: Tensor | None = None,
+    differentiable: bool = True,
+    whose: str = "A pass",
+) -> Tensor:
+    """Return the next pass's input: the one recycling step, of training and of test time.
+
+    Parameters
+    ----------
+    distribution : TorchDistribution, batch shape (..., B), event shape (d,)
+        That of the rows given this pass's latents.
+    x : Tensor, shape (..., B, d)
+        This pass's input.
+    how : {"sample", "mean", "likelihood"}
+        A draw, the mean, or what the model's likelihood says.
+    model : Model
+        The model, asked for its likelihood under "likelihood" alone.
+    observed : Tensor of bool, shape (..., B, d), optional
+        Which cells of `x` count.
+    differentiable : bool, default=True
+        Whether a draw is reparameterised.
+    whose : str
+        What an error begins with.
+
+    Returns
+    -------
+    Tensor, shape (..., B, d)
+        :math:`x_{k+1}` of equation 15 of the paper.
+
+    Raises
+    ------
+    ValueError
+        If there is no mean, no reparameterised draw, or no likelihood that says how.
+    """
+    if how == "likelihood":
+        likelihood = likelihood_of(model)
+        if not hasattr(likelihood, "next_input"):
+            raise ValueError(
+                f"{whose}: expected a model with a likelihood that has next_input(cells, x, observed), actual "
+                f"{type(likelihood).__name__}: recycle a 'sample' or the 'mean'."
+            )
+        recycled: Tensor = likelihood.next_input(inner(distribution), x, observed)
+    elif how == "mean":
+        recycled = mean_of(distribution, whose)
+    elif not differentiable:
+        recycled = distribution.sample()
+    elif distribution.has_rsample:
+        recycled = distribution.rsample()
+    else:
+        raise ValueError(
+            f"{whose}: its distribution {distribution} has no reparameterised "
+            "sampler (rsample). Recycle its mean, RecyclingELBO(recycle='mean'), or for an estimator recycle = "
+            "'mean' in the class of the likelihood, and build a discrete distribution with validate_args=False, "
+            "since its mean need not be one of its values."
+        )
+    return recycled
