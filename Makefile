@@ -16,7 +16,7 @@ ARVIZ1 := .venv-arviz1/bin
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install demo test test-arviz1 lint types format bench bench-gpu mutants clean
+.PHONY: help install demo test test-fast test-core test-arviz1 coverage lint types format bench bench-gpu mutants clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -33,8 +33,24 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED) ## robust PCA, l2-VAE, iC-VAE and RiC-VAE on two dirty data sets; table, pictures, models in $(OUT)
 	$(BIN)/ricvae demo --out $(OUT) --seed $(SEED) --overwrite
 
-test: $(INSTALLED) ## the tests and the docstring examples
-	$(BIN)/python -m pytest -q
+test: $(INSTALLED) ## the tests and the docstring examples, a process a core
+	$(BIN)/python -m pytest -q -n auto --durations=20
+
+test-fast: $(INSTALLED) ## the same without those marked slow: real compilations, examples, the demo
+	$(BIN)/python -m pytest -q -n auto -m "not slow"
+
+test-core: .venv-core/.installed ## the core alone: the wheel with torch, Pyro and NumPy, in an environment of its own, .venv-core
+	cd tests && ../.venv-core/bin/python core_alone.py
+
+.venv-core/.installed: $(INSTALLED) Makefile $(shell find pyro_ricvae -name '*.py')
+	rm -rf .venv-core build/wheel
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w build/wheel .
+	$(PYTHON) -m venv .venv-core
+	.venv-core/bin/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) build/wheel/*.whl
+	@touch $@
+
+coverage: $(INSTALLED) ## the tests, and which lines they run
+	$(BIN)/python -m pytest -q -n auto --cov=pyro_ricvae --cov-report=term:skip-covered
 
 test-arviz1: .venv-arviz1/.installed ## the conversion to ArviZ with ArviZ 1.x, in an environment of its own, .venv-arviz1
 	PYTHONPATH=. $(ARVIZ1)/python -m pytest -q --noconftest tests/core/test_arviz.py pyro_ricvae/_core/arviz.py
@@ -45,9 +61,10 @@ test-arviz1: .venv-arviz1/.installed ## the conversion to ArviZ with ArviZ 1.x, 
 	$(ARVIZ1)/python -m pip install --quiet --disable-pip-version-check 'arviz[h5netcdf]>=1' numpy 'matplotlib<3.11' pytest
 	@touch $@
 
-lint: $(INSTALLED) ## style and docstrings
+lint: $(INSTALLED) ## style, docstrings, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 
 types: $(INSTALLED) ## mypy, strict on the package
 	$(BIN)/mypy
@@ -71,4 +88,4 @@ mutants: $(INSTALLED) ## break the code on purpose, one fault at a time: each mu
 	$(BIN)/python tests/mutants.py
 
 clean: ## remove the environment and everything the commands above made
-	rm -rf .venv .venv-arviz1 $(OUT) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-arviz1 .venv-core build $(OUT) .mypy_cache .pytest_cache .ruff_cache

@@ -14,6 +14,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from tabulate import tabulate
 
 from experiments.linear_gaussian import LinearGaussian
 from pyro_ricvae.diagnostics.guide.calibration import simulation_based_calibration
@@ -63,12 +64,12 @@ class Table:
         for run in runs:
             lines[tuple(run[key] for key in self.keys)].append(run)
         header = (*self.keys, *self.rates, *self.means)
-        shown = [f"| {' | '.join(header)} |", "| --- " * len(header) + "|"]
+        shown = []
         for key, seeds in lines.items():
             rates = [f"{sum(run[name] for run in seeds)} of {len(seeds)}" for name in self.rates]
             means = [f"{np.mean([run[name] for run in seeds]):.2g}" for name in self.means]
-            shown.append(f"| {' | '.join([*map(str, key), *rates, *means])} |")
-        return "\n".join(shown)
+            shown.append([*map(str, key), *rates, *means])
+        return tabulate(shown, header, tablefmt="github", disable_numparse=True)
 
 
 def wrong_guides(seed: int) -> list[dict[str, Any]]:

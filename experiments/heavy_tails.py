@@ -16,6 +16,7 @@ import click
 import numpy as np
 import scipy.stats
 import torch
+from tabulate import tabulate
 from torch import Tensor, nn
 
 from pyro_ricvae import RiCVAE
@@ -163,9 +164,7 @@ def rates(check: Callable[[str, str, int], PosteriorPredictiveCheck], seeds: int
 
 def markdown(lines: list[dict[str, Any]]) -> str:
     """Return lines with the same keys as a table."""
-    head = list(lines[0])
-    rows = [head, ["---"] * len(head), *([str(line[key]) for key in head] for line in lines)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+    return tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True) + "\n"
 
 
 @click.command()

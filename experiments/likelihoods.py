@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pandas as pd
+from tabulate import tabulate
 
 from pyro_ricvae.demo.scenarios import CONTAMINATIONS, DATA_SETS
 
@@ -68,10 +69,9 @@ def table(runs: pd.DataFrame, data: str, criterion: str) -> str:
             method: f"**{mean:.3g}**" if method == best else f"{mean:.3g}" + " *" * (method in level)
             for method, mean in means.items()
         }
-    lines = [f"| {data}: {criterion} | {' | '.join(dirts)} |", "| --- " * (len(dirts) + 1) + "|"]
     methods = [name for name in NAMES if name in set(chosen["method"])]
-    lines += [f"| {NAMES[name]} | {' | '.join(columns[dirt].get(name, '') for dirt in dirts)} |" for name in methods]
-    return "\n".join(lines) + "\n"
+    lines = [[NAMES[name], *(columns[dirt].get(name, "") for dirt in dirts)] for name in methods]
+    return tabulate(lines, [f"{data}: {criterion}", *dirts], tablefmt="github", disable_numparse=True) + "\n"
 
 
 def wins(runs: pd.DataFrame) -> str:
@@ -86,10 +86,9 @@ def wins(runs: pd.DataFrame) -> str:
             totals[dirt] += 1
             for method in _compared(group, str(criterion))[1]:
                 counts[method][dirt] += 1
-    heads = [f"{dirt} (of {total})" for dirt, total in totals.items()]
-    lines = [f"| best, or as good on a seed | {' | '.join(heads)} |", "| --- " * (len(heads) + 1) + "|"]
-    lines += [f"| {NAMES[method]} | {' | '.join(map(str, each.values()))} |" for method, each in counts.items()]
-    return "\n".join(lines) + "\n"
+    heads = ["best, or as good on a seed", *(f"{dirt} (of {total})" for dirt, total in totals.items())]
+    lines = [[NAMES[method], *map(str, each.values())] for method, each in counts.items()]
+    return tabulate(lines, heads, tablefmt="github", disable_numparse=True) + "\n"
 
 
 def _compared(runs: pd.DataFrame, criterion: str) -> tuple[dict[str, float], list[str]]:

@@ -16,6 +16,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from tabulate import tabulate
 
 from experiments.figures import draw_samples
 from pyro_ricvae import __version__
@@ -72,15 +73,15 @@ def main(
             for seed in map(int, seeds.split(",")):
                 run = _run(name, method, seed, arguments[method], out, samples)
                 runs[name, method].append(run)
-    click.echo(
-        "| scenario | method | seeds | dirty | clean | all | average precision | seconds |\n" + "| --- " * 8 + "|"
-    )
+    lines = []
     for (name, method), each in runs.items():
         factor = 1 if name.startswith("table") else 1000
         errors = [_mean_and_range([factor * run["figures"][key] for run in each]) for key in ("dirty", "clean", "all")]
         found = _mean_and_range([run["figures"]["average_precision"] for run in each])
         seconds = np.mean([run["seconds"] for run in each])
-        click.echo(f"| {name} | {method} | {len(each)} | {' | '.join(errors)} | {found} | {seconds:.0f} |")
+        lines.append([name, method, str(len(each)), *errors, found, f"{seconds:.0f}"])
+    head = ["scenario", "method", "seeds", "dirty", "clean", "all", "average precision", "seconds"]
+    click.echo(tabulate(lines, head, tablefmt="github", disable_numparse=True))
 
 
 def _numbers(text: str) -> list[float]:

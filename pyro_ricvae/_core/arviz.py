@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyro_ricvae._core.extras import extra
+
 # A variable: the names of its dimensions, and its values.
 Variable = tuple[Sequence[str], NDArray[Any]]
 
@@ -55,7 +57,8 @@ def from_groups(
     >>> data.posterior["z"].shape, str(data.posterior["draw"].values[2])
     ((1, 4), 'c')
     """
-    from xarray import Dataset
+    with extra("arviz"):
+        from xarray import Dataset
 
     lengths = _lengths(groups)
     labels = {name: _plain(values) for name, values in coords.items()}
@@ -194,7 +197,8 @@ def import_arviz() -> Any:
     """Return ArviZ, without the announcement that 0.23 makes as a warning, once a day."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="\nArviZ is undergoing", category=FutureWarning)
-        import arviz
+        with extra("arviz"):
+            import arviz
     return arviz
 
 

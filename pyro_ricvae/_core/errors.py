@@ -1,4 +1,4 @@
-"""Errors in the words of those who have to act on them: their own line of code, memory, what is not installed."""
+"""Errors in the words of those who have to act on them: their own line of code, and memory."""
 
 import contextlib
 import re
@@ -68,16 +68,3 @@ def explained_out_of_memory(rows: int | None) -> Iterator[None]:
             then = f"Try a batch of {rows // 2} rows."
         batch = "" if rows is None else f" for a batch of {rows} rows"
         raise torch.OutOfMemoryError(f"Out of memory{batch}. {then} ({str(error).splitlines()[0]})") from error
-
-
-@contextmanager
-def extra(name: str) -> Iterator[None]:
-    """Say which extra of the package brings what an import in the block lacks."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("pyro_ricvae") or "pyro-ricvae[" in str(error):
-            raise
-        raise ModuleNotFoundError(
-            f"Expected {error.name} to be installed: pip install 'pyro-ricvae[{name}]'.", name=error.name
-        ) from error

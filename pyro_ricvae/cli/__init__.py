@@ -1,6 +1,6 @@
 """The command line."""
 
-from pyro_ricvae._core.errors import extra
+from pyro_ricvae._core.extras import extra
 
 with extra("cli"):
     from pyro_ricvae.cli.main import main

@@ -1,6 +1,6 @@
 """Comparing estimators on the same data, over seeds."""
 
-from pyro_ricvae._core.errors import extra
+from pyro_ricvae._core.extras import extra
 
 with extra("estimators"):
     from pyro_ricvae.comparison.compare import compare, with_single_passes

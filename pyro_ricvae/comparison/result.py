@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
+from tabulate import tabulate
 
 from pyro_ricvae.comparison.criteria import CRITERIA
 
@@ -152,11 +153,12 @@ class Comparison:
         """
         summary = self.summary(baseline)
         values = summary.to_dict("index")
-        rows = [["criterion", "better", *self.names]]
+        rows = []
         for criterion in self.criteria:
             cells = [_cell(values[name], criterion, name == baseline) for name in self.names]
             rows.append([criterion, CRITERIA[criterion].better, *cells])
-        lines = _markdown_table(rows)
+        head = ["criterion", "better", *(name.replace("|", "\\|") for name in self.names)]
+        lines = [tabulate(rows, head, tablefmt="github", disable_numparse=True)]
         several = len(self.seeds) > 1
         lines += ["", f"Means over seeds {', '.join(map(str, self.seeds))}." if several else f"Seed {self.seeds[0]}."]
         if baseline is not None:
@@ -238,13 +240,3 @@ def _cell(row: Mapping[Any, float], criterion: str, is_baseline: bool) -> str:
     if is_baseline or np.isnan(difference):
         return text
     return f"{text} ({difference:+.2g}{'' if np.isnan(low) else f', {low:+.2g} to {high:+.2g}'})"
-
-
-def _markdown_table(rows: list[list[str]]) -> list[str]:
-    """Return the lines of a table, the first row its head, padded to be read as plain text too."""
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    widths = [max(3, *map(len, column)) for column in zip(*escaped, strict=True)]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in escaped
-    ]
-    return [lines[0], "| " + " | ".join("-" * width for width in widths) + " |", *lines[1:]]

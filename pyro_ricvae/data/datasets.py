@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from pyro_ricvae._core.extras import extra
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -37,11 +39,12 @@ def load_digits() -> NDArray[np.float64]:
 
     Examples
     --------
-    >>> from pyro_ricvae.data import load_digits
+    from pyro_ricvae.data import load_digits
     >>> load_digits().shape
     (1797, 8, 8)
     """
-    from sklearn import datasets
+    with extra("estimators"):
+        from sklearn import datasets
 
     images: NDArray[np.float64] = datasets.load_digits().images
     return images
@@ -61,7 +64,8 @@ def load_breast_cancer() -> "pd.DataFrame":
     >>> load_breast_cancer().shape
     (569, 30)
     """
-    from sklearn import datasets
+    with extra("estimators"):
+        from sklearn import datasets
 
     table: pd.DataFrame = datasets.load_breast_cancer(as_frame=True).data
     return table
@@ -150,14 +154,16 @@ def find(*names: str) -> Path | None:
 
 
 def _cache() -> Path:
-    import pooch  # type: ignore[import-untyped]
+    with extra("cli"):
+        import pooch  # type: ignore[import-untyped]
 
     return Path(pooch.os_cache("pyro_ricvae"))
 
 
 def _download(url: str, name: str, known_hash: str | None) -> Path:
     """Return the path of the file in the cache, after a download."""
-    import pooch
+    with extra("cli"):
+        import pooch
 
     logger = pooch.get_logger()
     level = logger.level
@@ -209,6 +215,7 @@ def _read_npz(path: Path, name: str) -> NDArray[Any]:
 
 def _read_mat(path: Path) -> NDArray[Any]:
     """Return the images of MATLAB's ``ff``, whose columns are the images."""
-    from scipy.io import loadmat
+    with extra("estimators"):
+        from scipy.io import loadmat
 
     return np.ascontiguousarray(loadmat(path)["ff"].T).reshape(-1, 28, 20)

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from pyro_ricvae import __version__
+from pyro_ricvae._core.version import __version__
 from pyro_ricvae.data import load_breast_cancer
 from pyro_ricvae.demo.methods import Outcome, ic_vae, l2_vae, pick_best, ric_vae, robust_pca
 from pyro_ricvae.demo.scenarios import Scenario, make_scenario

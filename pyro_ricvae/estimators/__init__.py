@@ -1,6 +1,6 @@
 """Estimators with the conventions of scikit-learn: dirty data in, clean data and a model out."""
 
-from pyro_ricvae._core.errors import extra
+from pyro_ricvae._core.extras import extra
 
 with extra("estimators"):
     from pyro_ricvae.estimators.base import RowEstimator, load

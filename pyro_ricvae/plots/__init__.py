@@ -1,6 +1,6 @@
 """Pictures: every function returns a figure, which `save` writes as a PNG file."""
 
-from pyro_ricvae._core.errors import extra
+from pyro_ricvae._core.extras import extra
 
 with extra("plots"):
     from pyro_ricvae.plots.comparison import criteria

@@ -78,7 +78,7 @@ def test_a_likelihood_of_ones_own(tmp_path: Path, run: Callable[[str], str]) -> 
     assert "leave out .to_event(1)" in wrong
     assert "Problems: none" in right
     assert "it cleans alike: True" in right
-    bounds = re.search(rf"^\| bound +\| higher \| {NUMBER} .*\| {NUMBER} +\| +\|$", right, flags=re.MULTILINE)
+    bounds = re.search(rf"^\| bound +\| higher +\| {NUMBER} .*\| {NUMBER} +\| +\|$", right, flags=re.MULTILINE)
     assert bounds is not None
     assert "No bound of 'index_conditioned'" in right
     assert pictures(tmp_path) == {"own-likelihood-compared.png", "own-likelihood-scales.png"}

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from tables import cells
 
 from experiments import alarms
 from experiments.alarms import TABLES, Table, main
@@ -24,19 +25,19 @@ def test_tables_and_runs_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert rung["exact", seed] == (False, False)
         assert rung["half the scale", seed] == rung["mean off by 1.5 scales", seed] == (True, True)
         assert rung["twice the scale", seed] == (False, True)
-    assert "| 4 | half the scale | 2 of 2 | 2 of 2 | 0." in result.output
-    assert "| 4 | exact | 0 of 2 | 0 of 2 | 0 | 0 | 0 |" in result.output
+    lines = [cells(line) for line in result.output.splitlines()]
+    assert ["4", "exact", "0 of 2", "0 of 2", "0", "0", "0"] in lines
+    (half,) = (line for line in lines if line[:2] == ["4", "half the scale"])
+    assert half[2:4] == ["2 of 2", "2 of 2"]
+    assert half[4].startswith("0.")
 
 
 def test_a_table_counts_rates_and_averages_means() -> None:
     table = Table("t", ("a", "b"), ("rang",), ("size",), lambda seed: [])
     runs = [{"a": a, "b": "x", "seed": s, "rang": s > a, "size": a + s} for s in (0, 1, 2) for a in (0, 1)]
-    assert table.markdown(runs).splitlines() == [
-        "| a | b | rang | size |",
-        "| --- | --- | --- | --- |",
-        "| 0 | x | 2 of 3 | 1 |",
-        "| 1 | x | 1 of 3 | 2 |",
-    ]
+    head, _, *lines = map(cells, table.markdown(runs).splitlines())
+    assert head == ["a", "b", "rang", "size"]
+    assert lines == [["0", "x", "2 of 3", "1"], ["1", "x", "1 of 3", "2"]]
 
 
 @pytest.mark.parametrize("n_latent", [1, 3])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_ricvae._core.checks import check_rows
+from pyro_ricvae._core.extras import extra
 from pyro_ricvae._core.isolation import device_of, evaluation, random_numbers
 from pyro_ricvae.inference.predictive import draw_posterior, in_chunks
 from pyro_ricvae.inference.training.monitor import ACTIVE_VARIANCE
@@ -113,8 +114,9 @@ def aggregate_posterior_test(
     a gap if the data are not as the model says, or if guide or training fall short, and the test does not say which.
     The more rows, the smaller the differences it finds; look at the accuracy as well.
     """
-    from scipy.stats import binomtest
-    from sklearn.ensemble import HistGradientBoostingClassifier
+    with extra("estimators"):
+        from scipy.stats import binomtest
+        from sklearn.ensemble import HistGradientBoostingClassifier
 
     check_rows(x)
     if x.dim() != 2 or len(x) < _FEWEST_ROWS:

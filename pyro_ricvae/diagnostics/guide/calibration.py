@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 
 from pyro_ricvae._core.checks import positive_int
+from pyro_ricvae._core.extras import extra
 from pyro_ricvae._core.isolation import device_of, evaluation, random_numbers
 from pyro_ricvae.diagnostics.guide.weights import check_normalised
 from pyro_ricvae.diagnostics.replicates.replicate import rows_at_once
@@ -55,6 +55,9 @@ class SimulationBasedCalibration:
     def p_values(self) -> NDArray[np.float64]:
         """The p-values of chi-square tests of uniform ranks, one a unit, times the number of units (Bonferroni)."""
         counts, expected = self.histogram()
+        with extra("estimators"):
+            from scipy import stats
+
         corrected: NDArray[np.float64] = np.minimum(1.0, len(counts) * stats.chisquare(counts, expected, axis=1).pvalue)
         return corrected
 
@@ -96,6 +99,9 @@ def _fault(ranks: NDArray[np.int64], n_draws: int) -> str:
     """Return what the ranks of a unit, which are not uniform, say of its posterior."""
     # Probits of the ranks are normal if truth and guide are: their median and spread are then those of the true value
     # in the guide's terms. Quartiles, since ranks end at the most extreme draw, beyond which nothing is known.
+    with extra("estimators"):
+        from scipy import stats
+
     end = stats.norm.ppf((n_draws + 0.5) / (n_draws + 1))
     low, shift, high = np.quantile(stats.norm.ppf((ranks + 0.5) / (n_draws + 1)), [0.25, 0.5, 0.75])
     way = "low" if shift > 0 else "high"

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_ricvae._core.checks import check_rows, positive_int
+from pyro_ricvae._core.extras import extra
 from pyro_ricvae.diagnostics.replicates.replicate import draw_rows, rows_at_once, scale_for
 from pyro_ricvae.inference.predictive import in_chunks
 from pyro_ricvae.pair import Guide, Model
@@ -49,7 +50,8 @@ class IntervalCalibration:
         Beyond three standard errors, and, since few entries are not normal, at a p-value below 0.003 of the exact
         binomial test.
         """
-        from scipy.stats import binomtest
+        with extra("estimators"):
+            from scipy.stats import binomtest
 
         off = self.coverage - self.levels
         held = np.round(self.coverage * self.n_entries).astype(int)

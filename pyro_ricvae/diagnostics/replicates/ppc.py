@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_ricvae._core.checks import check_finite, check_mask, check_rows, positive_int
+from pyro_ricvae._core.extras import extra
 from pyro_ricvae.diagnostics.replicates.pit import PIT, Draw, count_replicate, uniformity
 from pyro_ricvae.diagnostics.replicates.replicate import draw_rows, rows_at_once, scale_for
 from pyro_ricvae.diagnostics.replicates.statistics import Statistic, choose
@@ -82,7 +83,8 @@ class PosteriorPredictiveCheck:
 
     def to_table(self) -> "pd.DataFrame":
         """Return a line for each statistic: the observed value, the replicates' quantiles, the tail probability."""
-        import pandas as pd
+        with extra("estimators"):
+            import pandas as pd
 
         rows = {
             name: [self.observed[name], *np.quantile(values, [0.025, 0.5, 0.975]), self.tail_probabilities[name]]
