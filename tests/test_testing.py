@@ -41,6 +41,11 @@ class Mine(rv.likelihoods.Likelihood):
         return dist.Normal(decoder_output, 1.0)
 
 
+class ByColumn(Mine):
+    def forward(self, decoder_output: Any, x: Tensor | None = None) -> Any:
+        return dist.Normal(decoder_output, torch.tensor([0.5, 1.0, 2.0]))
+
+
 class OfRows(Mine):
     def forward(self, decoder_output: Any, x: Tensor | None = None) -> Any:
         return super().forward(decoder_output, x).to_event(1)
@@ -98,6 +103,7 @@ def test_a_right_likelihood_is_let_through_and_left_alone() -> None:
     likelihood = Mine()
     check_likelihood(likelihood)
     check_likelihood(rv.likelihoods.FromFunction(lambda loc, x: dist.Cauchy(loc, 0.1), normalised=True))
+    check_likelihood(ByColumn(), n_features=3)
     moving = rv.likelihoods.SharedNormal()
     check_likelihood(moving)
     assert moving.n_batches == 0

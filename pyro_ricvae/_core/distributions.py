@@ -46,11 +46,9 @@ def mean_of(distribution: Any, whose: str) -> Tensor:
 
     Of a Student-t or a Cauchy, whose mean need not exist, it is the location.
     """
-    base = distribution
-    while isinstance(base, Independent):
-        base = base.base_dist
+    base = inner(distribution)
     try:
-        mean: Tensor | None = distribution.mode if isinstance(base, StudentT | Cauchy) else distribution.mean
+        mean: Tensor | None = base.mode if isinstance(base, StudentT | Cauchy) else distribution.mean
     except NotImplementedError:
         mean = None
     if mean is None or (is_validation_enabled() and mean.isnan().any()):

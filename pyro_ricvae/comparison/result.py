@@ -1,4 +1,4 @@
-"""The result of a comparison: a tidy table, means with paired intervals, ranks, text and a picture."""
+"""The result of a comparison: a tidy table, means with paired intervals, ranks and text."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

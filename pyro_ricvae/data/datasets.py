@@ -39,7 +39,7 @@ def load_digits() -> NDArray[np.float64]:
 
     Examples
     --------
-    from pyro_ricvae.data import load_digits
+    >>> from pyro_ricvae.data import load_digits
     >>> load_digits().shape
     (1797, 8, 8)
     """

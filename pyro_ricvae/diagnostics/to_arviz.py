@@ -114,7 +114,7 @@ def to_arviz(
         Numbers and text to note, such as settings.
     reference : Tensor, shape (m, d), optional
         The rows that a profile likelihood's scales of replication are aggregated over, by default `x`; see
-        `replication.replicate_scale`. They are in constant_data, as replication_scale.
+        `diagnostics.replicate_scale`. They are in constant_data, as replication_scale.
     batch_size : int, default=1024
         The number of rows in a chunk at most; fewer where there are many draws.
 

@@ -10,8 +10,9 @@ with extra("estimators"):
         automatic_hidden,
         automatic_n_latent,
     )
+    from pyro_ricvae.estimators.pursuit import principal_component_pursuit
     from pyro_ricvae.estimators.ricvae import RiCVAE
-    from pyro_ricvae.estimators.robust_pca import RobustPCA, principal_component_pursuit
+    from pyro_ricvae.estimators.robust_pca import RobustPCA
 
 __all__ = [
     "RiCVAE",

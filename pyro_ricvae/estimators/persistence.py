@@ -67,6 +67,7 @@ def read(folder: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             f"Expected a model of format {FORMAT_VERSION} or older, actual {described['format_version']}, saved by "
             f"pyro_ricvae {described.get('pyro_ricvae')}: install that version or a newer one."
         )
+    described.setdefault("estimator", "RiCVAE")  # the one that could be saved before this was written
     with damaged(folder):
         return described, load_file(folder / TENSORS)
 

@@ -2,123 +2,35 @@
 # ruff: noqa: N803 -- X and Z are scikit-learn's names, D is the papers'
 
 import warnings
+from numbers import Integral
 from typing import Any, Literal, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.linalg import svd
-from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted
 
 from pyro_ricvae._core.checks import positive_finite, positive_int
 from pyro_ricvae.data.rows import as_rows, check_for_training
+from pyro_ricvae.estimators.base import RowEstimator
+from pyro_ricvae.estimators.persistence import DoesNotFitError
+from pyro_ricvae.estimators.pursuit import principal_component_pursuit
 
 Array = NDArray[np.float64]
 
 _RANK_TOLERANCE = 1e-6  # of the largest singular value: ten times what the pursuit leaves unexplained
 _GAP_TOLERANCE = 1e-4  # of a row's sum of absolute values about the centre
+_FITTED = ("low_rank_", "sparse_", "components_", "singular_values_", "center_")
 
 
-def principal_component_pursuit(
-    D: Any, *, lambda_scale: float = 1.0, tol: float = 1e-7, max_iter: int = 1000
-) -> tuple[Array, Array]:
-    r"""Split a matrix into a low-rank and a sparse one.
-
-    Solves :math:`\min_{A, E} \|A\|_* + \lambda \|E\|_1` subject to :math:`A + E = D`, with :math:`\lambda = s /
-    \sqrt{\max(m, n)}` (Candes, Li, Ma and Wright 2011, Robust principal component analysis?, J. ACM 58:3), by the
-    inexact augmented Lagrangian method (Lin, Chen and Ma 2010, arXiv:1009.5055), whose penalty :math:`\mu` grows by 1.5
-    a step from :math:`1.25 / \|D\|_2`, to at most :math:`10^7` times that.
-
-    Where D is a low-rank matrix plus a sparse one, as theorem 1.1 of the former asks, the result is that pair, to about
-    `tol`. Elsewhere :math:`\mu` outgrows the search: the parts still add up to D, but their objective stays above the
-    minimum (by up to 0.5% on the matrices we tried).
-
-    Parameters
-    ----------
-    D : array-like, shape (m, n)
-        Finite numbers, in any unit: the result scales as D does.
-    lambda_scale : float, default=1.0
-        The factor s > 0. The smaller it is, the lower the rank, and the more cells of the other part are not 0.
-    tol : float, default=1e-7
-        Stop where :math:`\|D - A - E\|_F < tol \|D\|_F`.
-    max_iter : int, default=1000
-        The most steps; about 40 are usual. A ConvergenceWarning says if they were not enough.
-
-    Returns
-    -------
-    low_rank, sparse : ndarray, shape (m, n)
-        A and E, float64; E is exactly 0 outside its support.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `D` does not hold finite real numbers, or is not a matrix; if an argument is out of its range.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from pyro_ricvae.estimators import principal_component_pursuit
-    >>> dirty = np.ones((20, 20))
-    >>> dirty[3, 5] = 9.0
-    >>> low_rank, sparse = principal_component_pursuit(dirty)
-    >>> print(low_rank[3, 5].round(5), sparse[3, 5].round(5), np.count_nonzero(sparse))
-    1.0 8.0 1
-    """
-    positive_finite("lambda_scale", lambda_scale)
-    positive_finite("tol", tol)
-    positive_int("max_iter", max_iter)
-    rows = as_rows(D)
-    if len(rows.event_shape) != 1:
-        raise ValueError(f"Expected D of shape (m, n), actual rows of shape {rows.event_shape}: flatten them.")
-    matrix = rows.values.astype(np.float64)
-    is_wide = matrix.shape[0] < matrix.shape[1]
-    exponent = int(np.frexp(np.abs(matrix).max())[1])  # so that squares stay in range; a power of two rounds nothing
-    tall = np.ascontiguousarray(np.ldexp(matrix.T if is_wide else matrix, -exponent))
-    if not tall.any():
-        return np.zeros_like(matrix), np.zeros_like(matrix)
-    parts = _pursue(tall, float(lambda_scale) / len(tall) ** 0.5, float(tol), max_iter)
-    low_rank, sparse = (np.ldexp(part.T if is_wide else part, exponent) for part in parts)
-    return low_rank, sparse
-
-
-def _pursue(matrix: Array, weight: float, tol: float, max_iter: int) -> tuple[Array, Array]:
-    """Run the augmented Lagrangian method on a tall matrix; `dual` is Y / mu of the paper."""
-    spectral, frobenius = np.linalg.eigvalsh(matrix.T @ matrix)[-1] ** 0.5, np.linalg.norm(matrix)
-    mu, mu_max = 1.25 / spectral, 1.25e7 / spectral
-    dual = matrix / (mu * max(spectral, np.abs(matrix).max() / weight))
-    sparse = np.zeros_like(matrix)
-    for _ in range(max_iter):
-        low_rank = _shrink_singular_values(matrix - sparse + dual, 1 / mu)
-        rest = matrix - low_rank + dual
-        new_dual = np.clip(rest, -weight / mu, weight / mu)
-        sparse = rest - new_dual
-        error = np.linalg.norm(new_dual - dual) / frobenius  # new_dual - dual is matrix - low_rank - sparse
-        old_mu, mu = mu, min(1.5 * mu, mu_max)
-        dual = new_dual * (old_mu / mu)
-        if error < tol:
-            return low_rank, sparse
-    message = f"Expected parts that add up to D within {tol:g} of its norm, actual {error:.1e} after {max_iter} steps"
-    warnings.warn(f"{message}: raise max_iter or tol.", ConvergenceWarning, stacklevel=3)
-    return low_rank, sparse
-
-
-def _shrink_singular_values(matrix: Array, threshold: float) -> Array:
-    """Subtract `threshold` from the singular values of a tall matrix, to no less than 0."""
-    # By way of the small Gram matrix, a few times faster than an SVD. That blurs singular values below about 1e-8 of
-    # the largest; mu_max keeps the threshold above.
-    squares, vectors = np.linalg.eigh(matrix.T @ matrix)
-    kept = squares > threshold**2
-    vectors = vectors[:, kept]
-    return np.asarray(matrix @ (vectors * (1 - threshold / np.sqrt(squares[kept]))) @ vectors.T)
-
-
-class RobustPCA(BaseEstimator):  # type: ignore[misc]
+class RobustPCA(RowEstimator):
     r"""A clean linear subspace, learned from dirty rows by `principal_component_pursuit`.
 
     Data are used in the units they come in, and an error weighs the same in every cell: bring columns of different
-    units to a common scale first. There is no ``save``: fitting again takes seconds.
+    units to a common scale first.
 
     Parameters
     ----------
@@ -139,8 +51,8 @@ class RobustPCA(BaseEstimator):  # type: ignore[misc]
         largest first, those above 1e-6 of it.
     center_ : ndarray, shape (d,)
         What was subtracted, in data units.
-    n_features_in_ : int
-        The number d of cells in a row.
+    n_features_in_, event_shape_, feature_names_in_
+        What rows look like; see `RowEstimator`.
 
     Notes
     -----
@@ -168,6 +80,12 @@ class RobustPCA(BaseEstimator):  # type: ignore[misc]
         self.center = center
         self.random_state = random_state
 
+    low_rank_: Array
+    sparse_: Array
+    components_: Array
+    singular_values_: Array
+    center_: Array
+
     def fit(self, X: Any, y: None = None) -> Self:
         r"""Learn the subspace from an array-like, shape (n, \*event_shape), in data units.
 
@@ -184,9 +102,10 @@ class RobustPCA(BaseEstimator):  # type: ignore[misc]
         _, values, vectors = svd(np.linalg.qr(low_rank, mode="r"), full_matrices=False)
         kept = values > _RANK_TOLERANCE * values[0]
         self.components_, self.singular_values_ = vectors[kept], values[kept]
-        self.center_, self.n_features_in_ = center, x.shape[1]
-        self.low_rank_: Array = (low_rank + center).reshape(-1, *rows.event_shape)
-        self.sparse_: Array = sparse.reshape(-1, *rows.event_shape)
+        self.center_ = center
+        self.low_rank_ = (low_rank + center).reshape(-1, *rows.event_shape)
+        self.sparse_ = sparse.reshape(-1, *rows.event_shape)
+        self._remember(rows)
         return self
 
     def fit_clean(self, X: Any) -> Array:
@@ -248,11 +167,7 @@ class RobustPCA(BaseEstimator):  # type: ignore[misc]
 
     def _split(self, data: Any) -> tuple[Array, Array]:
         """Return the rows' nearest points in the subspace, without the centre, and what is left of the rows."""
-        check_is_fitted(self)
-        rows, event_shape = as_rows(data), self.low_rank_.shape[1:]
-        if rows.event_shape != event_shape:
-            raise ValueError(f"Expected rows of shape {event_shape}, as in fit, actual {rows.event_shape}.")
-        x = rows.values - self.center_
+        x = self._like_those_of_fit(data).values - self.center_
         left = np.empty_like(x)
         for batch in gen_batches(len(x), 1024):
             left[batch] = _least_absolute_residuals(x[batch], self.components_)
@@ -260,6 +175,26 @@ class RobustPCA(BaseEstimator):  # type: ignore[misc]
 
     def _as_events(self, rows: Array) -> Array:
         return rows.reshape(-1, *self.low_rank_.shape[1:])
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.components_)
+
+    def _to_save(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        seed = self.random_state
+        arguments = {"lambda_scale": float(self.lambda_scale), "center": self.center}
+        arguments["random_state"] = int(seed) if isinstance(seed, Integral) else None
+        return {"arguments": arguments}, {name: torch.as_tensor(getattr(self, name)) for name in _FITTED}
+
+    @classmethod
+    def _from_saved(cls, description: dict[str, Any], tensors: dict[str, torch.Tensor], **given: Any) -> Self:
+        needless = [name for name in ("likelihood", "prior", "pair") if given[name] is not None]
+        if needless:
+            raise DoesNotFitError(f"Expected no {needless[0]}, which a RobustPCA has not, actual one: leave it out.")
+        estimator = cls(**description["arguments"])
+        for name in _FITTED:
+            setattr(estimator, name, tensors[name].numpy())
+        return estimator
 
 
 def _least_absolute_residuals(x: Array, components: Array) -> Array:

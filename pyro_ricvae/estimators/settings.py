@@ -10,8 +10,8 @@ from sklearn.utils import check_random_state
 from torch import Tensor
 
 from pyro_ricvae._core.checks import positive_int, positive_ints
-from pyro_ricvae._core.distributions import check_support
-from pyro_ricvae._core.isolation import device_named, random_numbers
+from pyro_ricvae._core.distributions import check_support, closed_form_kl, describe
+from pyro_ricvae._core.isolation import device_named, evaluation, random_numbers
 from pyro_ricvae.data.rows import Rows, as_rows, check_for_training
 from pyro_ricvae.data.scaling import Kind, Scaling, fit_scaling, quantisation_step, standardised
 from pyro_ricvae.estimators import registry
@@ -24,6 +24,9 @@ from pyro_ricvae.inference.training.engine import Engine
 from pyro_ricvae.likelihoods.likelihood import shapes_of
 from pyro_ricvae.models import VAE
 from pyro_ricvae.networks import MLPDecoder, MLPEncoder
+
+# Rows on which two pairs are compared, and how far out too.
+_TRIED, _FAR = 64, 1e3
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,45 @@ def build_pair(settings: Settings, arguments: Any, center: Tensor) -> tuple[VAE,
         **paths,
     )
     return VAE(decoder, likelihood, prior), AmortizedNormal(encoder)
+
+
+def form_of_kl(model: Any, guide: Any, x: Tensor) -> str:
+    """Return how the KL of a pair is computed, for rows `x` of shape (n, d): "closed form" or "Monte Carlo"."""
+    with evaluation(model, guide):
+        kl = closed_form_kl(guide.encode(x[:1]), model.prior())
+    return "Monte Carlo" if kl is None else "closed form"
+
+
+def check_pair_fits(model: Any, guide: Any, x: Tensor) -> None:
+    """Raise a ValueError unless a pair is one for rows like `x`, of shape (n, d)."""
+    with evaluation(model, guide):
+        rows = model.decode(guide.encode(x[:1]).mean, x[:1])
+    if tuple(rows.batch_shape + rows.event_shape) != (1, x.shape[1]):
+        raise ValueError(f"Expected a pair for rows of {x.shape[1]} features, actual a model of {describe(rows)}.")
+
+
+def builds_alike(new: Prepared, model: Any, guide: Any) -> bool:
+    """Return whether the pair of `new`, whose values are lost, becomes another one when it is given that one's values.
+
+    By its modules, and by what both make of rows near and far.
+    """
+    ours, theirs = (new.model, new.guide), (model, guide)
+    for one, other in zip(ours, theirs, strict=True):
+        if [type(each) for each in one.modules()] != [type(each) for each in other.modules()]:
+            return False
+        try:
+            one.load_state_dict(other.state_dict())
+        except RuntimeError:
+            return False
+    with evaluation(*ours, *theirs):
+        for rows in (new.x[:_TRIED], _FAR * new.x[:_TRIED]):
+            made: list[tuple[Tensor, ...]] = []
+            for one, other in (ours, theirs):
+                posterior = other.encode(rows)
+                made.append((posterior.mean, posterior.stddev, one.decode(posterior.mean, rows).log_prob(rows)))
+            if not all(map(torch.equal, *made)):
+                return False
+    return True
 
 
 def saved_pair(

@@ -32,7 +32,7 @@ class SharedNormal(Likelihood):
 
     Notes
     -----
-    As with batch normalisation, ``model.eval()`` before anything is evaluated; `predictive`, `diagnostics` and the
+    As with batch normalisation, ``model.eval()`` before anything is evaluated; `inference`, `diagnostics` and the
     estimator do so themselves. With several passes the average is over the batches of all passes, and after few batches
     it lags behind a model that still improves.
 

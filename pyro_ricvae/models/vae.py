@@ -84,7 +84,6 @@ class VAE(PyroModule):
         super().__init__()
         self.decoder = decoder
         self.likelihood = as_likelihood(likelihood)
-        self._looks_at_all_cells = "observed" in inspect.signature(self.likelihood.forward).parameters
         self.prior = as_prior(prior)
         self.size = None if size is None else positive_int("size", size)
 
@@ -115,7 +114,9 @@ class VAE(PyroModule):
         """
         output = self._decoder_output(z)
         shape = self._cells_shape(output, z, x)
-        given = {} if observed is None or not self._looks_at_all_cells else {"observed": observed}
+        given = {}
+        if observed is not None and "observed" in inspect.signature(self.likelihood.forward).parameters:
+            given = {"observed": observed}  # it looks at all cells at once
         try:
             cells: Any = self.likelihood(output, x, **given)
         except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Pictures of diagnostics as PNG files: Pareto k-hat of the rows, ranks of simulated latents, coverage of intervals."""
+"""Pictures of diagnostics: Pareto k-hat of the rows, ranks of simulated latents, coverage of intervals."""
 
 import math
 

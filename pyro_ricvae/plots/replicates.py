@@ -21,7 +21,7 @@ def statistics(check: PosteriorPredictiveCheck) -> Figure:
 
     Parameters
     ----------
-    check : diagnostics.ppc.PosteriorPredictiveCheck
+    check : diagnostics.PosteriorPredictiveCheck
         Of more than 12 statistics those with the smallest tail probabilities are drawn.
 
     Returns
@@ -53,7 +53,7 @@ def pit_histogram(check: PosteriorPredictiveCheck, ax: Axes | None = None) -> Fi
 
     Parameters
     ----------
-    check : diagnostics.ppc.PosteriorPredictiveCheck
+    check : diagnostics.PosteriorPredictiveCheck
         The check.
     ax : matplotlib.axes.Axes, optional
         Where to draw; None makes a figure.

@@ -33,8 +33,8 @@ def axes_of(ax: Axes | None, width: float, height: float) -> tuple[Figure, Axes]
     if ax is None:
         figure = new_figure(width, height)
         return figure, figure.subplots()
-    own: Any = ax.get_figure(root=True)
-    return own, ax
+    own: Any = ax.figure
+    return own.figure, ax  # of a figure within a figure, the outer one
 
 
 def save(figure: Figure, path: str | Path) -> None:

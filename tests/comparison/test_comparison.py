@@ -46,27 +46,27 @@ class Shrink(BaseEstimator):  # type: ignore[misc]
         self.factor = factor
         self.random_state = random_state
 
-    def fit(self, X: NDArray[Any]) -> "Shrink":  # noqa: N803
+    def fit(self, X: NDArray[Any]) -> "Shrink":
         self.shift_ = np.random.default_rng(self.random_state).normal()
         return self
 
-    def clean(self, X: NDArray[Any]) -> NDArray[Any]:  # noqa: N803
+    def clean(self, X: NDArray[Any]) -> NDArray[Any]:
         return self.factor * X + self.shift_
 
-    def score_samples(self, X: NDArray[Any]) -> NDArray[Any]:  # noqa: N803
+    def score_samples(self, X: NDArray[Any]) -> NDArray[Any]:
         return -abs(X - 7).reshape(len(X), -1).sum(axis=1)
 
-    def cell_scores(self, X: NDArray[Any]) -> NDArray[Any]:  # noqa: N803
+    def cell_scores(self, X: NDArray[Any]) -> NDArray[Any]:
         return abs(X - 7)
 
 
 class Plain(BaseEstimator):  # type: ignore[misc]
     """Has no more than it must have, and no seed."""
 
-    def fit(self, X: NDArray[Any]) -> "Plain":  # noqa: N803
+    def fit(self, X: NDArray[Any]) -> "Plain":
         return self
 
-    def clean(self, X: NDArray[Any]) -> NDArray[Any]:  # noqa: N803
+    def clean(self, X: NDArray[Any]) -> NDArray[Any]:
         return X + 1.0
 
 
@@ -148,7 +148,7 @@ def test_log_errors_have_a_floor_that_is_stated() -> None:
     assert any("below 0.0667 count as that, the step at which X is recorded" in text for text in got.notes)
 
     class Copy(Plain):
-        def clean(self, X: NDArray[Any]) -> NDArray[Any]:  # noqa: N803
+        def clean(self, X: NDArray[Any]) -> NDArray[Any]:
             return X
 
     assert value(compare({"copy": Copy()}, quantised, seeds=[0]), "copy", "median_log_error") == pytest.approx(
@@ -243,7 +243,7 @@ def test_finding_dirt_is_by_the_estimators_scores() -> None:
 
 def test_scores_that_are_not_finite_find_nothing() -> None:
     class Lost(Shrink):
-        def cell_scores(self, X: NDArray[Any]) -> NDArray[Any]:  # noqa: N803
+        def cell_scores(self, X: NDArray[Any]) -> NDArray[Any]:
             return np.full(X.shape, np.nan)
 
     got = compare({"lost": Lost()}, X, TRUTH, seeds=[0])
@@ -316,7 +316,7 @@ def test_robust_pca_takes_part_with_its_answer_for_the_rows_it_was_fitted_on() -
 def test_a_failed_fit_is_not_the_end_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     fit = RiCVAE.fit
 
-    def fail(self: RiCVAE, X: Any, y: None = None) -> RiCVAE:  # noqa: N803
+    def fail(self: RiCVAE, X: Any, y: None = None) -> RiCVAE:
         if self.likelihood == "learned_normal" and self.random_state == 1:
             raise TrainingError("The loss is\nnot finite.")
         return fit(self, X, y)

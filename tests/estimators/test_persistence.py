@@ -117,6 +117,11 @@ def test_what_is_loaded_is_what_was_saved_to_the_last_bit(data: Any, arguments: 
         assert objects["likelihood"].floor == 99.0  # the object given is copied
 
 
+def test_models_that_were_saved_before_there_were_others_are_read(folder: Path) -> None:
+    _described(folder, lambda described: {k: v for k, v in described.items() if k not in ("estimator", "is_own_pair")})
+    np.testing.assert_array_equal(rv.load(folder, device="cpu").clean(X), RiCVAE(**TINY).fit(X).clean(X))
+
+
 def test_nothing_is_pickled(saved: Path) -> None:
     assert sorted(path.name for path in saved.iterdir()) == ["model.json", "model.safetensors"]
     tensors = load_file(saved / "model.safetensors")

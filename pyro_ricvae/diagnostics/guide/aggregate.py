@@ -69,7 +69,7 @@ class ActiveUnits(NamedTuple):
     variances : Tensor, shape (n_latent,)
         Of each unit's posterior mean over the rows.
     n_active : int
-        How many are active: above `inference.watch.ACTIVE_VARIANCE`.
+        How many are active: above `inference.training.monitor.ACTIVE_VARIANCE`.
     """
 
     variances: Tensor

@@ -93,7 +93,7 @@ def interval_calibration(
     r"""Return how many entries lie within the central intervals of their row's replicates.
 
     Replicates are :math:`z_s \sim q(z \mid x_i)`, :math:`x_{is} \sim p(x \mid z_s)`; under a profile likelihood with
-    one scale a feature, aggregated over all rows of `x_seen` (see `replication.replicate_scale`).
+    one scale a feature, aggregated over all rows of `x_seen` (see `diagnostics.replicate_scale`).
 
     Parameters
     ----------

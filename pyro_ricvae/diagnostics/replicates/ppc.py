@@ -152,7 +152,7 @@ def ppc(
     mask : Tensor of bool, shape (n, d), optional
         True where a cell counts, in the data and in the replicates. False for the dirty cells of dirty data.
     reference : Tensor, shape (m, d), optional
-        For a profile likelihood, the rows over which its scales are aggregated: see `replication.replicate_scale`. The
+        For a profile likelihood, the rows over which its scales are aggregated: see `diagnostics.replicate_scale`. The
         default is `x`, the cells that count; training rows are better, since then the spread is not fitted to what is
         checked. Other likelihoods do not use it.
     event_shape : tuple of int, optional

@@ -1,0 +1,256 @@
+"""What an estimator gives by the pair it has fitted: cleaned rows, scores, latents, samples, ArviZ."""
+# ruff: noqa: N803 -- X and Z are scikit-learn's names
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from pyro_ricvae._core.checks import positive_int
+from pyro_ricvae._core.distributions import mean_of
+from pyro_ricvae._core.isolation import device_of, random_numbers
+from pyro_ricvae.data.rows import Rows, as_rows
+from pyro_ricvae.data.scaling import Scaling, standardised
+from pyro_ricvae.diagnostics import scores
+from pyro_ricvae.diagnostics.to_arviz import to_arviz
+from pyro_ricvae.estimators.base import RowEstimator
+from pyro_ricvae.inference import predictive
+
+
+class PairEstimator(RowEstimator):
+    """An estimator of rows that fits a pair. A subclass defines ``fit``, which sets what is said here.
+
+    Attributes
+    ----------
+    model_, guide_ : pair.Model, pair.Guide
+        The fitted pair, in standardised units, in evaluation mode.
+    scaling_ : data.scaling.Scaling
+        From data units to standardised units and back.
+    settings_ : dict
+        What was chosen, among it "n_latent".
+    history_ : list of dict
+        What training looked like.
+    """
+
+    model_: Any
+    guide_: Any
+    scaling_: Scaling
+    settings_: dict[str, Any]
+    history_: list[dict[str, Any]]
+    test_passes: int
+    random_state: Any
+
+    def clean(self, X: Any, passes: int | None = None) -> Any:
+        """Return what the model makes of the rows: the cleaned data.
+
+        Parameters
+        ----------
+        X : array-like, Tensor or DataFrame, shape (n, d) or (n, *event_shape)
+            Rows like those of `fit`.
+        passes : int, optional
+            The number M of passes; None is `test_passes`.
+
+        Returns
+        -------
+        of the type and shape of `X`
+            In data units. Integers give floating-point numbers.
+
+        Raises
+        ------
+        ValueError
+            If the rows are not of the shape of those of `fit`, or not finite.
+        """
+        rows, x = self._standardised(X)
+        cleaned = predictive.reconstruct(self.model_, self.guide_, x, self._passes(passes))
+        return rows.like(self.scaling_.restore(cleaned.numpy()))
+
+    def cell_scores(self, X: Any, passes: int | None = None) -> Any:
+        """Return how outlying each cell is, in nats; see `diagnostics.cell_scores`.
+
+        Parameters
+        ----------
+        X, passes
+            As in `clean`.
+
+        Returns
+        -------
+        of the type and shape of `X`
+            At least 0; 0 where a cell is exactly as expected, higher is more outlying. Under the index-conditioned
+            likelihood 0.5 is a residual of one floor, and above it log(residual / floor) + 0.5.
+        """
+        rows, x = self._standardised(X)
+        return rows.like(scores.cell_scores(self.model_, self.guide_, x, self._passes(passes)).numpy())
+
+    def score_samples(self, X: Any, passes: int | None = None) -> NDArray[np.float32]:
+        """Return how normal each row is, in nats of the standardised data; see `diagnostics.row_scores`.
+
+        Parameters
+        ----------
+        X, passes
+            As in `clean`.
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            Higher is more normal.
+        """
+        _, x = self._standardised(X)
+        rows: NDArray[np.float32] = scores.row_scores(self.model_, self.guide_, x, self._passes(passes)).numpy()
+        return rows
+
+    def standardise(self, X: Any) -> Tensor:
+        """Return rows as the model sees them, for `diagnostics` and for Pyro.
+
+        ``est.model_``, ``est.guide_`` and ``est.standardise(X)`` are what functions of a pair and its rows take.
+
+        Parameters
+        ----------
+        X : array-like, Tensor or DataFrame, shape (n, d) or (n, *event_shape)
+            Rows like those of `fit`.
+
+        Returns
+        -------
+        Tensor, shape (n, d)
+            float32, in standardised units, on the CPU. A log-density of them is higher than that in data units by
+            ``np.log(est.scaling_.scale).sum()`` a row.
+
+        Raises
+        ------
+        ValueError
+            If the rows are not of the shape of those of `fit`, or not finite.
+        """
+        return self._standardised(X)[1]
+
+    def transform(self, X: Any) -> NDArray[Any]:
+        """Return the posterior means of the latents, an ndarray of shape (n, n_latent), of rows as in `clean`.
+
+        Of the floating-point type of `X`, float32 at least; the model computes in float32.
+        """
+        rows, x = self._standardised(X)
+        means = predictive.in_chunks((self.guide_,), x, 1024, lambda chunk: self.guide_.encode(chunk).mean)
+        return means.numpy().astype(rows.dtype, copy=False)
+
+    def inverse_transform(self, Z: Any) -> NDArray[np.float64]:
+        """Return the rows that the model expects at latents.
+
+        Parameters
+        ----------
+        Z : array-like or Tensor, shape (n, n_latent)
+            Latents.
+
+        Returns
+        -------
+        ndarray, shape (n, *event_shape)
+            In data units.
+
+        Raises
+        ------
+        ValueError
+            If `Z` has another number of columns, or values that are not finite.
+        """
+        check_is_fitted(self)
+        z = torch.as_tensor(as_rows(Z).values, dtype=torch.float32)
+        if z.shape[1] != self.settings_["n_latent"]:
+            raise ValueError(f"Expected {self.settings_['n_latent']} latents a row, actual {z.shape[1]}.")
+        rows = predictive.in_chunks((self.model_,), z, 1024, lambda chunk: mean_of(self.model_.decode(chunk), "A row"))
+        return self._restored(rows)
+
+    def sample(self, n: int = 1, passes: int | None = None) -> NDArray[np.float64]:
+        """Return new rows from the model; see `inference.generate`.
+
+        Parameters
+        ----------
+        n : int, default=1
+            The number of rows.
+        passes : int, optional
+            The number M of passes; None is `test_passes`.
+
+        Returns
+        -------
+        ndarray, shape (n, *event_shape)
+            In data units. An int as `random_state` gives the same rows every time.
+        """
+        check_is_fitted(self)
+        seed = check_random_state(self.random_state).randint(2**31)
+        with random_numbers(seed, device_of(self.model_)):
+            rows = predictive.generate(self.model_, self.guide_, positive_int("n", n), self._passes(passes))
+        return self._restored(rows)
+
+    def to_arviz(
+        self,
+        X: Any,
+        *,
+        n_draws: int = 100,
+        log_likelihood: Any = "auto",
+        constant_data: Mapping[str, Any] | None = None,
+        coords: Mapping[str, Any] | None = None,
+        reference: Any = None,
+        batch_size: int = 1024,
+    ) -> Any:
+        """Return draws, replicates and log-densities of rows in ArviZ's container; see `diagnostics.to_arviz`.
+
+        Parameters
+        ----------
+        X : array-like, Tensor or DataFrame, shape (n, d) or (n, *event_shape)
+            Rows like those of `fit`. The index of a data frame gives the coordinates of row, the names of its columns,
+            or of those of `fit`, the coordinates of feature.
+        n_draws, log_likelihood, constant_data, coords, batch_size
+            As in `diagnostics.to_arviz`.
+        reference : array-like, Tensor or DataFrame, shape (m, d) or (m, *event_shape), optional
+            Rows over which the scales of a profile likelihood's replicates are aggregated; None is `X`. Give the
+            training data where `X` are few rows.
+
+        Returns
+        -------
+        arviz.InferenceData or xarray.DataTree
+            Of one pass, whatever `test_passes` is; in data units, log-densities as well, with the scaling in
+            constant_data, the history of training, and `settings_` as JSON in the attribute ``settings``. An int as
+            `random_state` gives the same draws every time.
+
+        Raises
+        ------
+        ValueError
+            If an argument is not as said, or a log-likelihood is asked for where there is none.
+        """
+        rows, x = self._standardised(X)
+        named = {"row": X.index} if rows.columns is not None else {}
+        columns = getattr(self, "feature_names_in_", rows.columns)
+        seed = check_random_state(self.random_state).randint(2**31)
+        with random_numbers(seed, device_of(self.model_)):
+            return to_arviz(
+                self.model_,
+                self.guide_,
+                x,
+                n_draws=n_draws,
+                log_likelihood=log_likelihood,
+                observed=rows.values.reshape(len(x), *self.event_shape_),
+                scaling=self.scaling_,
+                coords={**named, **({} if columns is None else {"feature": columns}), **(coords or {})},
+                constant_data=constant_data,
+                history=self.history_,
+                attrs={"settings": json.dumps(self.settings_)},
+                reference=None if reference is None else self.standardise(reference),
+                batch_size=batch_size,
+            )
+
+    @property
+    def _n_features_out(self) -> int:
+        n_latent: int = self.settings_["n_latent"]
+        return n_latent
+
+    def _passes(self, passes: int | None) -> int:
+        return positive_int("passes", self.test_passes if passes is None else passes)
+
+    def _standardised(self, data: Any) -> tuple[Rows, Tensor]:
+        """Return checked rows, as they came and in standardised units."""
+        rows = self._like_those_of_fit(data)
+        return rows, standardised(self.scaling_, rows.values)
+
+    def _restored(self, rows: Tensor) -> NDArray[np.float64]:
+        return self.scaling_.restore(rows.numpy()).reshape(len(rows), *self.event_shape_)
