@@ -14,6 +14,7 @@ import pyro_ricvae as rv
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module_local_params", [False, True])
 def test_importing_and_training_leave_the_process_as_it_was(module_local_params: bool) -> None:
     subprocess.run([sys.executable, "tests/process_state.py", str(module_local_params)], check=True, cwd=ROOT)
@@ -49,6 +50,7 @@ def test_the_table_of_symbols_names_what_there_is() -> None:
             found = getattr(found, part)
 
 
+@pytest.mark.slow
 def test_the_code_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     monkeypatch.chdir(tmp_path)

@@ -11,6 +11,8 @@ from pyro_ricvae.demo import format_table, run
 from pyro_ricvae.demo.run import L2_SCALES, SCENARIOS
 from pyro_ricvae.demo.scenarios import make_scenario
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:

@@ -19,6 +19,7 @@ def outcome(error: float) -> Outcome:
     return Outcome({"dirty": error, "clean": 0.0}, np.zeros(0), np.zeros(0), None)
 
 
+@pytest.mark.slow
 def test_robust_pca_is_at_its_best_of_all_lambdas_and_centres(table: Scenario) -> None:
     best = robust_pca(table)
     grid = best.details["grid"]
@@ -29,6 +30,7 @@ def test_robust_pca_is_at_its_best_of_all_lambdas_and_centres(table: Scenario) -
     assert best.figures["average_precision"] > 0.8
 
 
+@pytest.mark.slow
 def test_the_l2_vae_is_trained_by_svi_and_leaves_no_parameters(table: Scenario) -> None:
     trained = l2_vae(table, 4.0, 0, epochs=120)
     assert trained.estimator.settings_["likelihood"] == "fixed_normal"

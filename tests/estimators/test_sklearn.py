@@ -29,6 +29,7 @@ def test_scikit_learns_checks(estimator: Any, check: Callable[[Any], None]) -> N
     check(estimator)
 
 
+@pytest.mark.slow
 def test_the_one_that_is_skipped_unless_scipy_is_told() -> None:
     code = """
 import warnings

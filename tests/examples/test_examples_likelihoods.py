@@ -13,6 +13,8 @@ import torch
 
 import pyro_ricvae as rv
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 NUMBER = r"(-?[\d.e-]+)"
 

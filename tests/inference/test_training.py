@@ -205,6 +205,7 @@ def test_training_and_test_time_leave_other_parameters_alone() -> None:
     assert dict(pyro.get_param_store().items()) == before
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_torch_compile_of_the_module_runs() -> None:
     """Compiled by torch's own means, it breaks into pieces at Pyro's handlers, but gives the loss."""

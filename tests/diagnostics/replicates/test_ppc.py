@@ -29,6 +29,7 @@ def _check(exact: LinearGaussian, x: Tensor, **arguments: object) -> PosteriorPr
     return ppc(exact.model, exact.guide(), x, **arguments)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_the_right_model_rings_rarely_and_the_wrong_one_every_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

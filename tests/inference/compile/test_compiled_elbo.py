@@ -286,6 +286,7 @@ def compiled() -> CompiledELBO:
     return compile_elbo(RecyclingELBO()(*make_pair()), torch.randn(6, 5), fallback_random=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("passes", [1, 2])
 def test_with_fallback_random_one_seed_gives_the_eager_loss(compiled: CompiledELBO, passes: int) -> None:
     compiled.module.elbo.passes = passes
@@ -322,6 +323,7 @@ def test_other_strides_are_no_other_graph(compiled: CompiledELBO) -> None:
     assert graphs_compiled() == before
 
 
+@pytest.mark.slow
 def test_with_its_own_random_numbers_it_repeats_itself_and_draws_from_the_same_distribution() -> None:
     # Two passes draw noise of the same shape twice.
     compiled = compile_elbo(RecyclingELBO(passes=2, recycle="mean")(*make_pair()), torch.randn(6, 5))
@@ -345,6 +347,7 @@ def test_with_its_own_random_numbers_it_repeats_itself_and_draws_from_the_same_d
     assert compiled.engines == ["compiled"]
 
 
+@pytest.mark.slow
 def test_equal_draws_are_not_one_draw() -> None:
     def model(x: Tensor) -> None:
         loc = torch.randn_like(x) - torch.randn_like(x)
@@ -373,6 +376,7 @@ def test_what_cannot_be_compiled_runs_as_the_captured_graph(monkeypatch: pytest.
     assert_equal(loss, torch.randn(6, 5))
 
 
+@pytest.mark.slow
 def test_without_a_compiler_it_runs_as_the_captured_graph(tmp_path: Path) -> None:
     script = """if True:
         import warnings, torch

@@ -116,6 +116,7 @@ def test_five_steps_are_those_of_svi(pair: str, optimizer: str, loss: str) -> No
     assert_alike(both(pair, optimizer, loss, compiled=False))
 
 
+@pytest.mark.slow
 def test_compiled_steps_are_those_of_svi() -> None:
     assert_alike(both("line", "Adam", "Trace", fallback_random=True))
 

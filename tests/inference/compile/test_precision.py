@@ -194,6 +194,7 @@ def test_only_the_matrix_products_are_in_low_precision() -> None:
         assert dtypes[name] == {torch.float32}, name
 
 
+@pytest.mark.slow
 @fast
 @pytest.mark.usefixtures("hardware")
 def test_compiled() -> None:

@@ -74,6 +74,7 @@ def test_loss_and_gradients_are_pyros_and_the_outcome_is_known(name: str) -> Non
 
 
 # Each has an operation that torch.compile takes only after some help: Gamma's gradient, and draws without one.
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["poisson_factors", "belief_network"])
 def test_compiled_loss_and_gradients_are_pyros(name: str) -> None:
     case = MODELS[name]()

@@ -153,6 +153,7 @@ def test_an_estimator_says_how_it_was_trained() -> None:
     assert rv.RiCVAE(n_latent=2, hidden=(8,), epochs=2, random_state=0).fit(x).settings_["engine"] == "eager"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scenario", "epochs"), [("digits-demo", 10), ("table-10", 30)])
 def test_bf16_cleans_as_well_as_fp32(scenario: str, epochs: int) -> None:
     """Over three seeds and four times as many epochs the errors differed by 1.1% at most."""
