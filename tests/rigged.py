@@ -19,6 +19,8 @@ def low_rank_rows(n: int = 20, dtype: torch.dtype = torch.float32) -> Tensor:
 def scheduled(pair: Any, floor: Any) -> Any:
     """Return the pair, the floor of its likelihood to move between two ends in training."""
     pair[0].likelihood.schedule = {"floor": floor}
+    if isinstance(floor, tuple) and len(floor) == 2 and hasattr(pair[0].likelihood, "floor"):
+        pair[0].likelihood.floor.fill_(floor[0])
     return pair
 
 

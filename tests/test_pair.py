@@ -249,6 +249,15 @@ def test_a_likelihood_declares_what_moves() -> None:
     assert scales[0] == pytest.approx(2.0 * 0.25 ** (1 / 16 / 0.5))  # the second of sixteen steps
 
 
+@quiet
+def test_a_floor_that_was_changed_in_place_stays() -> None:
+    model, guide = make_pair()
+    model.likelihood.floor.fill_(0.25)
+    trainer = Trainer(model, guide, epochs=3, engine="eager").fit(low_rank_rows())
+    assert model.likelihood.floor == 0.25
+    assert {entry["floor"] for entry in trainer.history} == {0.25}
+
+
 @pytest.mark.parametrize("cls", [rv.likelihoods.IndexConditionedNormal, rv.likelihoods.InverseGammaNormal])
 def test_a_floor_has_two_ends(cls: Any) -> None:
     likelihood = cls(floor=(0.3, 0.1))

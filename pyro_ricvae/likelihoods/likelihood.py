@@ -37,9 +37,10 @@ class Likelihood(nn.Module, ABC):
         What `inference.Trainer` passes on to the next pass: a reparameterised draw, or the mean where there is none
         (discrete values) or draws have no variance. Optional: "sample" where it is missing.
     schedule : mapping of str to tuple of float
-        What moves in training, and from where to where: names of buffers, each with its start and its end, which may be
-        the same. `inference.Trainer` moves them log-linearly, as its recipe says. Optional: nothing where it is
-        missing. The buffer ``floor``, where there is one, is the resolution that residuals are counted below.
+        What moves in training, and from where to where: names of buffers, each with its start and its end.
+        `inference.Trainer` moves them log-linearly, as its recipe says; where both are the same it leaves the buffer as
+        it is, and notes its value. Optional: nothing where it is missing. The buffer ``floor``, where there is one, is
+        the resolution that residuals are counted below.
 
     Notes
     -----

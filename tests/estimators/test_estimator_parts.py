@@ -135,7 +135,8 @@ def test_what_is_recycled_is_a_mean_where_draws_will_not_do(monkeypatch: pytest.
     monkeypatch.setattr(trainer, "RecyclingELBO", Spy)
     for name in LIKELIHOODS:
         rv.RiCVAE(likelihood=name, **TINY).fit(_data(name))
-        assert recycled["by"] == ("mean" if name in ("bernoulli", "inverse_gamma") else "sample")
+        assert recycled["by"] == LIKELIHOODS[name].recycle
+    assert LIKELIHOODS["bernoulli"].recycle == LIKELIHOODS["inverse_gamma"].recycle == "mean"
 
 
 def asymmetric(output: Tensor, x: Tensor) -> Any:

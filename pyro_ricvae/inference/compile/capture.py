@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torch.utils._pytree import TreeSpec, tree_unflatten
 
-from pyro_ricvae.inference.compile.patches import capturing
+from pyro_ricvae.inference.compile.patches import capturing, silent
 
 
 def differentiable_loss(module: ELBOModule, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor:
@@ -104,8 +104,9 @@ def capture(
         # Pyro and torch have validated the first call; guards at every call would only cost time.
         guards = {"check_guards": False} if "check_guards" in inspect.signature(program.module).parameters else {}
         graph: Any = program.module(**guards)
-    _share(graph, trained)
-    _simplify(graph)
+    with silent():  # older releases of torch warn of nodes that are in between
+        _share(graph, trained)
+        _simplify(graph)
     return graph  # type: ignore[no-any-return]
 
 

@@ -178,7 +178,8 @@ class Trainer:
                 self._run(take, source, watched)
             # Not the last entry of the history: training may have gone back since.
             for message in advice(measure(self.model, self.guide, watched), self.model.prior().event_shape[-1]):
-                self._say(message)
+                if message not in self.messages:  # a training that had ended may be resumed
+                    self._say(message)
         return self
 
     def _check_recyclable(self, x: Tensor) -> None:
@@ -257,6 +258,8 @@ class Trainer:
         """
         self.elbo.kl_weight.fill_(self.recipe.kl_weight(progress))
         for name, ends in self._schedule.items():
+            if ends[0] == ends[1]:
+                continue  # it stays as it is, also where somebody has changed it in place
             getattr(likelihood_of(self.model), name).fill_(self.recipe.scheduled(ends, progress))
 
     def _go_back_to_finite(self, where: str) -> None:
