@@ -88,4 +88,4 @@ mutants: $(INSTALLED) ## break the code on purpose, one fault at a time: each mu
 	$(BIN)/python tests/mutants.py
 
 clean: ## remove the environment and everything the commands above made
-	rm -rf .venv .venv-arviz1 .venv-core build $(OUT) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-arviz1 .venv-core build $(OUT) .mypy_cache .pytest_cache .ruff_cache .coverage .import_linter_cache

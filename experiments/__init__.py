@@ -1,1 +1,1 @@
-"""What the methods are worth on data with dirt of known truth: the demo, and the experiments behind docs/results."""
+"""The experiments behind docs/results, on data with dirt of known truth; run from a checkout."""

@@ -5,7 +5,7 @@ one.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import pyro
 from pyro.distributions import TorchDistribution
@@ -105,12 +105,18 @@ def likelihood_name(model: Any) -> str:
 def recycle_in_training(model: Any) -> Recycle:
     """Return how the model's likelihood asks to be recycled in training."""
     likelihood = likelihood_of(model)
-    how: Recycle = "likelihood" if hasattr(likelihood, "next_input") else getattr(likelihood, "recycle", "sample")
-    return how
+    how: Any = "likelihood" if hasattr(likelihood, "next_input") else getattr(likelihood, "recycle", "sample")
+    if how not in get_args(Recycle):
+        raise ValueError(
+            f"Expected recycle of {likelihood_name(model)} to be 'sample' or 'mean', actual {how!r}: for another way, "
+            "define next_input(cells, x, observed=None)."
+        )
+    chosen: Recycle = how
+    return chosen
 
 
 def recycle_at_test_time(model: Any) -> Recycle:
-    """Return how rows are passed on at test time: as the likelihood says, else by means."""
+    """Return how rows are passed on at test time, where they are not drawn: as the likelihood says, else by means."""
     return "likelihood" if hasattr(likelihood_of(model), "next_input") else "mean"
 
 

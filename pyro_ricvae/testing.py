@@ -10,16 +10,17 @@ from copy import deepcopy
 from typing import Any
 
 import torch
+from pyro import poutine
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
-from torch.distributions import constraints
+from torch.distributions import Independent, constraints
 
-from pyro_ricvae._core.checks import positive_finite
 from pyro_ricvae._core.distributions import describe
 from pyro_ricvae._core.isolation import evaluation, own_parameters, same_random_numbers
 from pyro_ricvae.diagnostics.pair.check import check
+from pyro_ricvae.inference.training.recipe import checked_schedule
 from pyro_ricvae.likelihoods.likelihood import as_likelihood, shapes_of
-from pyro_ricvae.pair import Guide, Model, next_input, recycle_at_test_time, recycle_in_training
+from pyro_ricvae.pair import Guide, Model, likelihood_of, next_input, recycle_at_test_time, recycle_in_training
 from pyro_ricvae.priors.from_distribution import as_prior
 
 _LEADS = ((), (3,), (2, 3))
@@ -71,16 +72,16 @@ def check_likelihood(
         _expect(not math.isnan(x_at), "a value of the support, value=...", "none of 0, 1/2 and 1")
         at = location if location is not None else 0.0 if is_real else 0.5
         shapes = shapes_of(module, n_features)
-        _expect(len(shapes) == module.n_outputs, f"{module.n_outputs} shapes, as n_outputs says", f"{shapes}")
-        with own_parameters():
+        with own_parameters(), same_random_numbers([]):
             for lead in _LEADS:
                 rows = torch.full((_N_ROWS, n_features), x_at)
                 for x in (rows, rows.expand(*lead, *rows.shape)):  # with particles, x may have no dimension of them
                     _check_cells(module, _outputs(shapes, at, (*lead, _N_ROWS)), x, (*lead, *rows.shape))
             _check_replicate(module, shapes, at, n_features)
-            _check_schedule(module)
+            checked_schedule(module)
+            _check_cells_alone(module.eval(), shapes, at, rows)
             if module.normalised and is_real:
-                _check_integral(module.eval(), shapes, at, n_features)
+                _check_integral(module, shapes, at, n_features)
 
 
 def check_prior(prior: Any) -> None:
@@ -105,7 +106,7 @@ def check_prior(prior: Any) -> None:
     >>> from pyro_ricvae.testing import check_prior
     >>> check_prior(GaussianMixture(10))
     """
-    with _in_words(prior), own_parameters():
+    with _in_words(prior), own_parameters(), same_random_numbers([]):
         module = deepcopy(as_prior(prior))
         found: Any = module()
         _expect(isinstance(found, TorchDistributionMixin), "a distribution of pyro.distributions", describe(found))
@@ -164,23 +165,39 @@ def check_pair(model: Model, guide: Guide, x: Tensor) -> None:
                     x.shape[-1:],
                 )
         z = guide.encode(x).sample()
-        for how in (recycle_in_training(model), recycle_at_test_time(model)):
+        hows = {recycle_at_test_time(model)}
+        if likelihood_of(model) is not None or model.decode(z, x).has_rsample:  # one of others is asked when it trains
+            hows.add(recycle_in_training(model))
+        for how in hows:
             following = next_input(model.decode(z, x), x, how, model=model)
             _expect(following.shape == x.shape, f"a next input of shape {tuple(x.shape)}", f"{tuple(following.shape)}")
         _check_observed(model, guide, z, x)
 
 
 def _check_observed(model: Model, guide: Guide, z: Tensor, x: Tensor) -> None:
-    observed = torch.ones_like(x, dtype=torch.bool)
-    same = torch.equal(model.decode(z, x, observed).log_prob(x), model.decode(z, x).log_prob(x))
+    """Hide every other cell: the log-density is that of the rest, whatever stands there."""
+    rows = model.decode(z, x)
+    same = torch.equal(model.decode(z, x, torch.ones_like(x, dtype=torch.bool)).log_prob(x), rows.log_prob(x))
     _expect(same, "decode to be the same with all cells observed as without a mask", "another log-density")
-    observed[:, 0] = False
-    other = torch.where(observed, x, x.roll(1, 0))
+    observed = (torch.arange(x.shape[-2]).unsqueeze(-1) + torch.arange(x.shape[-1])).to(x.device) % 2 == 0
+    other = torch.where(observed, x, x.roll((1, 1), (-2, -1)))
+
+    def by_forward(given: Tensor) -> Tensor:
+        trace = poutine.trace(poutine.condition(model, data={"z": z})).get_trace(given, observed)
+        site: Any = trace.nodes["x"]
+        log_prob: Tensor = site["fn"].log_prob(given)
+        return log_prob
+
     for what, one, two in (
         ("decode", model.decode(z, x, observed).log_prob(x), model.decode(z, other, observed).log_prob(other)),
+        ("the model", by_forward(x), by_forward(other)),
         ("encode", guide.encode(x, observed).mean, guide.encode(other, observed).mean),
     ):
         _expect(torch.equal(one, two), f"{what} not to depend on cells that are not observed", "that it does")
+    if isinstance(rows, Independent):
+        rest = (rows.base_dist.log_prob(x) * observed).sum(-1)
+        masked = model.decode(z, x, observed).log_prob(x)
+        _expect(torch.allclose(masked, rest, rtol=1e-4), f"the log-density of observed cells, {rest}", f"{masked}")
 
 
 def _outputs(shapes: Any, at: float, rows: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Any:
@@ -218,25 +235,34 @@ def _check_replicate(likelihood: Any, shapes: Any, at: float, n_features: int) -
     _expect(same, "a replicate, x=None, to leave buffers alone", "that they change")
 
 
-def _check_schedule(likelihood: Any) -> None:
-    for name, ends in getattr(likelihood, "schedule", {}).items():
-        buffer = dict(likelihood.named_buffers(recurse=False)).get(name)
-        _expect(buffer is not None and buffer.dim() == 0, f"the scheduled {name!r} to be a buffer of shape ()", "none")
-        _expect(len(ends) == 2, f"a start and an end of {name!r}", f"{ends!r}")
-        for end in ends:
-            positive_finite(f"each end of {name}", end)
+def _check_cells_alone(likelihood: Any, shapes: Any, at: float, x: Tensor) -> None:
+    """In evaluation mode a cell's density depends on no other row; and float64 stays what it is."""
+    for dtype in (torch.float32, torch.float64):
+        likelihood, x = likelihood.to(dtype), x.to(dtype)
+        outputs = _outputs(shapes, at, x.shape[:-1], dtype)
+        first = outputs[:1] if isinstance(outputs, Tensor) else tuple(output[:1] for output in outputs)
+        log_prob = likelihood(outputs, x).log_prob(x)
+        _expect(log_prob.dtype == dtype, f"log-densities in {dtype} for x of that type", f"{log_prob.dtype}")
+        alone = likelihood(first, x[:1]).log_prob(x[:1])
+        _expect(torch.allclose(alone, log_prob[:1]), "in evaluation mode a density by row", "one by others too")
 
 
 def _check_integral(likelihood: Any, shapes: Any, at: float, n_features: int) -> None:
-    """Integrate over the distance from the location, on both sides, in steps of its logarithm; for every column."""
+    """Integrate over the distance of each cell from the location, on both sides, in steps of its logarithm."""
     start, end, n = _DISTANCES
-    log_distance = torch.linspace(start, end, n, dtype=torch.float64).unsqueeze(-1)
-    total = torch.zeros(n_features, dtype=torch.float64)
+    log_distance = torch.linspace(start, end, n, dtype=torch.float64)
+    output, total = _outputs(shapes, at, (n,), torch.float64), torch.zeros(n_features, dtype=torch.float64)
     with torch.no_grad():
-        for side in (-1, 1):
-            x = (at + side * log_distance.exp()).expand(n, n_features)
-            log_prob = likelihood.double()(_outputs(shapes, at, (n,), torch.float64), x).log_prob(x)
-            total += torch.trapezoid((log_prob + log_distance).exp(), log_distance, dim=0)
+        for column in range(n_features):
+            for side in (-1, 1):
+                x = torch.full((n, n_features), at, dtype=torch.float64)
+                x[:, column] = at + side * log_distance.exp()
+                log_mass = likelihood(output, x).log_prob(x)[:, column] + log_distance
+                total[column] += torch.trapezoid(log_mass.exp(), log_distance)
+                # What is farther out, where the tail is a power: a geometric rest.
+                slope = float((log_mass[-1] - log_mass[-1001]) / (log_distance[-1] - log_distance[-1001]))
+                if slope < 0:
+                    total[column] += log_mass[-1].exp() / -slope
     worst = total[(total - 1).abs().argmax()].item()
     _expect(
         abs(worst - 1) < _INTEGRAL_TOLERANCE,

@@ -1,5 +1,6 @@
 """The first two seams: the pair, with its one step from pass to pass, and the likelihood of cells."""
 
+import math
 from typing import Any
 
 import pyro
@@ -110,14 +111,14 @@ def test_cells_that_are_not_observed_have_no_part_in_the_loss(kind: str) -> None
     observed = torch.rand(6, 5) < 0.6
     elbo = RecyclingELBO()(model, guide)
     found = []
-    for filler in (0.0, 1e6):
+    for filler in (0.0, 1e6, 1e30, torch.nan):
         torch.manual_seed(0)
         loss = elbo(torch.where(observed, x, filler), observed)
         elbo.zero_grad()
         loss.backward()
         found.append([loss.detach(), *(each.grad for each in elbo.parameters() if each.grad is not None)])
-    for one, other in zip(*found, strict=True):
-        assert torch.equal(one, other)
+    for other in found[1:]:
+        assert all(map(torch.equal, found[0], other))
     z = torch.randn(6, 2)
     model.eval()
     cells = model.likelihood(model._decoder_output(z), x).log_prob(x)
@@ -161,6 +162,89 @@ def test_a_mean_that_does_not_exist_is_passed_on_where_cells_are_not_observed_to
     model.likelihood = rv.likelihoods.InverseGammaNormal(0.5)
     x, observed = torch.randn(6, 5), torch.rand(6, 5) < 0.6
     assert RecyclingELBO(passes=2, recycle="mean")(model, guide)(x, observed).isfinite()
+
+
+def test_hidden_cells_leave_no_trace_in_what_is_drawn_or_said() -> None:
+    model, guide = make_pair()
+    x, observed = torch.randn(4, 5), torch.rand(4, 5) < 0.5
+    rows = [model.decode(torch.zeros(4, 2), torch.where(observed, x, filler), observed) for filler in (0.0, 1e9)]
+    assert torch.equal(rows[0].stddev, rows[1].stddev)
+    assert (rows[0].stddev[~observed] == model.likelihood.floor).all()
+    model.likelihood = rv.likelihoods.Bernoulli()
+    model.decoder = nn.Sequential(nn.Linear(2, 5), nn.Sigmoid())
+    assert RecyclingELBO()(model, guide)(torch.where(observed, 1.0, -7.0), observed).isfinite()
+    with pytest.raises(ValueError, match="Site 'x': expected values in the support of Bernoulli"):
+        RecyclingELBO()(model, guide)(torch.where(observed, -7.0, 1.0), observed)
+
+
+def test_a_batch_in_which_nothing_is_observed_counts_for_nothing() -> None:
+    model, guide = make_pair("fixed")
+    model.likelihood = rv.likelihoods.SharedNormal()
+    x, nothing = torch.randn(4, 5), torch.zeros(4, 5, dtype=torch.bool)
+    RecyclingELBO()(model, guide)(x, nothing).backward()
+    assert (model.likelihood.variance, model.likelihood.n_batches) == (1, 0)
+    RecyclingELBO()(model, guide)(x, ~nothing)
+    assert model.likelihood.n_batches == 1
+    assert all(each.grad is None or each.grad.isfinite().all() for each in model.parameters())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        torch.ones(4, 5),
+        torch.ones(5, dtype=torch.bool),
+        torch.ones(4, 1, dtype=torch.bool),
+        torch.ones(2, 4, 5, dtype=torch.bool),
+        torch.ones(3, 5, dtype=torch.bool),
+        [[True] * 5] * 4,
+    ],
+    ids=["float", "row", "column", "particles", "length", "list"],
+)
+def test_a_wrong_mask_is_named(wrong: Any) -> None:
+    model, guide = make_pair()
+    x = torch.randn(4, 5)
+    for call in (lambda: model.decode(torch.zeros(4, 2), x, wrong), lambda: guide.encode(x, wrong)):
+        with pytest.raises(ValueError, match=r"Expected observed to be a tensor of bool, .* of x, \(4, 5\)"):
+            call()
+
+
+@pytest.mark.parametrize("particles", [{}, {"num_particles": 2, "vectorize_particles": True}])
+@quiet
+def test_a_capture_with_cells_that_are_not_observed_is_one_graph_for_all_lengths(particles: dict[str, Any]) -> None:
+    model, guide = make_pair()
+    elbo = RecyclingELBO(passes=2, **particles)(model, guide)
+    captured = rv.inference.CompiledELBO(elbo, compiled=False)
+    for n in (6, 9):
+        x, observed = torch.randn(n, 5), torch.rand(n, 5) < 0.6
+        torch.manual_seed(0)
+        expected = elbo(x, observed)
+        torch.manual_seed(0)
+        assert torch.equal(captured(x, observed), expected)
+    assert len(captured.engines) == 1
+
+
+@pytest.mark.parametrize("particles", [{}, {"num_particles": 3}, {"num_particles": 3, "vectorize_particles": True}])
+def test_the_likelihoods_own_step_is_taken_whatever_wraps_the_model(particles: dict[str, Any]) -> None:
+    seen = []
+
+    class Noted(Halved):
+        def next_input(self, cells: Any, x: Tensor, observed: Tensor | None = None) -> Tensor:
+            seen.append(observed)
+            return super().next_input(cells, x, observed)
+
+    model, guide = make_pair("fixed")
+    model.likelihood = Noted(0.7)
+    x, observed = torch.randn(6, 5), torch.rand(6, 5) < 0.6
+    elbo = RecyclingELBO(passes=2, recycle="likelihood", **particles)
+    assert math.isfinite(elbo.loss(model, guide, x, observed))
+    assert math.isfinite(elbo.loss(pyro.poutine.scale(model, 0.5), guide, x, observed=observed))
+    assert seen
+    assert all(each is observed for each in seen)
+
+
+def test_rows_may_have_more_leading_dimensions_than_latents() -> None:
+    model, _ = make_pair()
+    assert model.decode(torch.zeros(4, 2), torch.randn(3, 4, 5)).batch_shape == (3, 4)
 
 
 # Heads of other widths, and replicates
@@ -234,6 +318,31 @@ def test_a_likelihood_that_needs_rows_says_so_where_a_replicate_is_asked_for() -
 
 class Narrowing(rv.likelihoods.FixedNormal):
     schedule = {"scale": (2.0, 0.5)}  # noqa: RUF012
+
+
+class Paired(rv.likelihoods.Likelihood):
+    """Two cells of four numbers: outputs of a width that does not follow that of the rows."""
+
+    def parameter_shapes(self, n_features: int) -> Any:
+        return ((4,),)
+
+    def forward(self, decoder_output: Any, x: Tensor | None = None) -> Any:
+        return dist.Normal(decoder_output[..., :2], decoder_output[..., 2:].exp())
+
+
+def test_a_replicate_of_outputs_of_another_width() -> None:
+    model = rv.models.VAE(nn.Linear(3, 4), Paired(), rv.priors.StandardNormal(3))
+    assert model.decode(torch.zeros(6, 3)).sample().shape == (6, 2)
+    assert model.decode(torch.zeros(6, 3), torch.zeros(6, 2)).batch_shape == (6,)
+
+
+def test_what_a_class_says_of_its_schedule_is_not_changed_by_an_object() -> None:
+    with pytest.raises(TypeError):
+        rv.likelihoods.Bernoulli().schedule["floor"] = (1.0, 0.1)  # type: ignore[index]
+    wrong = Halved(0.5)
+    wrong.schedule = None  # type: ignore[assignment]
+    with pytest.raises(ValueError, match="with schedule=None"):
+        rv.likelihoods.as_likelihood(wrong)
 
 
 @quiet

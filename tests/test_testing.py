@@ -26,6 +26,12 @@ def test_our_priors_meet_the_contract(name: str) -> None:
 
 def test_a_distribution_is_a_prior() -> None:
     check_prior(dist.Laplace(torch.zeros(3), 1.0).to_event(1))
+    check_prior(dist.LogNormal(torch.zeros(3), 1.0).to_event(1))
+
+
+def test_the_heaviest_tails_integrate_to_one() -> None:
+    check_likelihood(rv.likelihoods.InverseGammaNormal(floor=0.1, shape=1e-3))
+    check_likelihood(rv.likelihoods.StudentT(1.0, df=0.05))
 
 
 @pytest.mark.parametrize("kind", ["index_conditioned", "fixed", "learned"])
@@ -85,6 +91,29 @@ class Undrawable(Mine):
         return dist.Poisson(decoder_output.exp(), validate_args=False)
 
 
+class OfTheRow(Mine):
+    """A scale that a cell has of the others of its row, and of itself."""
+
+    def forward(self, decoder_output: Any, x: Tensor | None = None) -> Any:
+        return dist.Normal(decoder_output, 1.0 if x is None else 0.1 + x.abs().mean(-1, keepdim=True))
+
+
+class OfTheBatch(Mine):
+    def forward(self, decoder_output: Any, x: Tensor | None = None) -> Any:
+        return dist.Normal(decoder_output, float(len(decoder_output)))
+
+
+class Single(Mine):
+    def forward(self, decoder_output: Any, x: Tensor | None = None) -> Any:
+        cells = dist.Normal(decoder_output.float(), 1.0)
+        cells.log_prob = lambda value: dist.Normal.log_prob(cells, value.float())
+        return cells
+
+
+class Strange(Mine):
+    recycle = "repair"  # type: ignore[assignment]
+
+
 class Scheduled(Mine):
     schedule = {"width": (1.0, 0.1)}  # noqa: RUF012
 
@@ -118,8 +147,12 @@ def test_a_right_likelihood_is_let_through_and_left_alone() -> None:
         (Unnormalised(), r"integrates to one over a cell, or normalised = False, actual 2\.01"),
         (Detached(), "does not require grad"),
         (Undrawable(), "no reparameterised sampler"),
-        (Scheduled(), "the scheduled 'width' to be a buffer"),
-        (TooManyShapes(), "1 shapes, as n_outputs says"),
+        (Scheduled(), "names of its buffers of shape"),
+        (OfTheRow(), "integrates to one over a cell"),
+        (OfTheBatch(), "in evaluation mode a density by row"),
+        (Single(), "log-densities in torch.float64"),
+        (Strange(), "recycle='repair'"),
+        (TooManyShapes(), "n_outputs=1 shapes"),
         (NextOfRows(), r"a next input of shape \(4, 5\), actual \(4,\)"),
         (nn.Identity(), "no n_outputs"),
     ],
@@ -167,6 +200,21 @@ def test_a_wrong_pair_is_named() -> None:
 
     with pytest.raises(AssertionError, match="encode not to depend on cells that are not observed, actual"):
         check_pair(model, Blind(guide.encoder), x)
+
+    class Deaf(rv.models.VAE):
+        def forward(self, x: Tensor, observed: Tensor | None = None) -> Any:
+            return super().forward(x)
+
+    with pytest.raises(AssertionError, match="the model not to depend on cells that are not observed"):
+        check_pair(Deaf(model.decoder, model.likelihood, model.prior), guide, x)
+
+    class OfRows(rv.models.VAE):
+        def decode(self, z: Tensor, x: Tensor | None = None, observed: Tensor | None = None) -> Any:
+            rows = super().decode(z, x)
+            return rows if observed is None else rows.mask(observed.all(-1))
+
+    with pytest.raises(AssertionError, match="the log-density of observed cells"):
+        check_pair(OfRows(model.decoder, model.likelihood, model.prior), guide, x)
 
     class Old(rv.models.VAE):
         def decode(self, z: Tensor, x: Tensor | None = None) -> Any:  # type: ignore[override]

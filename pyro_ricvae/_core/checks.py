@@ -82,6 +82,20 @@ def check_finite(x: Tensor) -> None:
         )
 
 
+def check_observed(observed: Any, x: Tensor) -> None:
+    """Raise a ValueError unless `observed` says of each cell of the rows `x`, of shape (..., B, d), whether it counts.
+
+    Rows that are recycled by several particles have dimensions in front that it has not.
+    """
+    actual = f"{observed.dtype} of shape {tuple(observed.shape)}" if isinstance(observed, Tensor) else repr(observed)
+    fits = isinstance(observed, Tensor) and observed.dtype == torch.bool and observed.dim() >= 2
+    if not fits or observed.shape != x.shape[x.dim() - observed.dim() :] or observed.dim() > x.dim():
+        raise ValueError(
+            f"Expected observed to be a tensor of bool, True where a cell counts, of the shape of x, {tuple(x.shape)}, "
+            f"actual {actual}: for whole rows or columns, expand it."
+        )
+
+
 def check_mask(mask: Any, x: Tensor) -> Tensor:
     """Return a mask of the cells of `x` that count, all of them for None, or raise a ValueError."""
     if mask is None:

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import torch
 from pyro.distributions import MaskedDistribution
 from pyro.infer.util import is_validation_enabled
 from torch import Tensor
@@ -65,11 +66,16 @@ def describe(output: object) -> str:
     return str(tuple(output.shape)) if isinstance(output, Tensor) else type(output).__name__
 
 
-def check_support(likelihood: Any, x: Tensor) -> None:
-    """Raise a ValueError if values of `x`, of any shape, lie outside the support of a likelihood, or of its class."""
+def check_support(likelihood: Any, x: Tensor, observed: Tensor | None = None) -> None:
+    """Raise a ValueError if values of `x`, of any shape, lie outside the support of a likelihood, or of its class.
+
+    Where `observed` is False they may be anything.
+    """
     if likelihood.support is constraints.real:
         return
     outside = ~likelihood.support.check(x)
+    if observed is not None:
+        outside = outside & observed
     if outside.any():
         name = (likelihood if isinstance(likelihood, type) else type(likelihood)).__name__
         raise ValueError(
@@ -77,6 +83,42 @@ def check_support(likelihood: Any, x: Tensor) -> None:
             f"{int(outside.sum())} of {outside.numel()} outside it, in x of shape {tuple(x.shape)}, from {x.min():g} "
             f"to {x.max():g}: scale the data to it, or take another likelihood."
         )
+
+
+class ObservedCells(MaskedDistribution):
+    """The distribution of cells of which some are not observed: these have no part, whatever value stands there.
+
+    Parameters
+    ----------
+    cells : TorchDistribution, batch shape (..., B, d), event shape ()
+        That of all cells.
+    observed : Tensor of bool, shape (..., B, d)
+        Which of them count.
+    filler : Tensor, shape (..., B, d)
+        The values in the places of the others, so that neither they nor their gradients are computed from.
+    """
+
+    def __init__(self, cells: Any, observed: Tensor, filler: Tensor) -> None:
+        super().__init__(cells, observed.expand(cells.batch_shape))  # type: ignore[no-untyped-call]
+        self.observed, self.filler = observed, filler
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "ObservedCells":
+        """Return the distribution with another batch shape."""
+        return type(self)(self.base_dist.expand(batch_shape), self.observed, self.filler)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return the log-density of each cell, in nats, 0 where it is not observed."""
+        filled = torch.where(self.observed, value, self.filler)
+        log_prob: Tensor = super().log_prob(filled)  # type: ignore[no-untyped-call]
+        return log_prob
+
+
+def kl_or_none(q: Any, p: Any) -> Any:
+    """Return KL[q || p] in nats, None where there is no closed form."""
+    try:
+        return kl_divergence(q, p)
+    except NotImplementedError:
+        return None
 
 
 def closed_form_kl(posterior: Any, prior: Any) -> Tensor | None:
@@ -89,9 +131,7 @@ def closed_form_kl(posterior: Any, prior: Any) -> Tensor | None:
     if isinstance(posterior, Independent) and isinstance(prior, Independent):
         pairs.insert(0, (posterior.base_dist, prior.base_dist))
     for q, p in pairs:
-        try:
-            kl: Tensor = kl_divergence(q, p)
-        except NotImplementedError:
-            continue
-        return kl
+        kl: Tensor | None = kl_or_none(q, p)
+        if kl is not None:
+            return kl
     return None

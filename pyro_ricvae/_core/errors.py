@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +11,12 @@ from pathlib import Path
 import pyro
 import torch
 
+_PACKAGE = str(Path(__file__).parents[1])
+
 # Where frames of a traceback are none of the user's; Pyro's come first.
 _LIBRARIES = (
     *(str(Path(str(module.__file__)).parent) for module in (pyro, torch, contextlib)),
-    str(Path(__file__).parents[1]),
+    _PACKAGE,
     "<",
 )
 
@@ -24,6 +27,14 @@ def users_line(error: Exception, libraries: tuple[str, ...] = _LIBRARIES) -> str
         if frame.line and not frame.filename.startswith(libraries):
             return f" (at {Path(frame.filename).name}, line {frame.lineno}: {frame.line})"
     return ""
+
+
+def users_level() -> int:
+    """Return the ``stacklevel`` of a warning by the caller that names the first line outside of the package."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def in_words(error: Exception) -> str:

@@ -191,6 +191,7 @@ def score(
     from pyro_ricvae.cli import cleaning
     from pyro_ricvae.cli.files import read
     from pyro_ricvae.cli.outputs import output_file
+    from pyro_ricvae.cli.samples import check_generative
     from pyro_ricvae.estimators import load
 
     with output_file(out, overwrite, keep=input_path) if out else nullcontext() as file:
@@ -198,6 +199,7 @@ def score(
         for note in data.notes:
             _show_warning(note)
         estimator = load(model, device=device)
+        check_generative(estimator, model)
         values = cleaning.model_input(data)
         scores, cells = np.asarray(estimator.score_samples(values)), np.asarray(estimator.cell_scores(values))
         table = cleaning.row_scores(data, scores, cells).to_csv(file, index=False)
@@ -220,11 +222,12 @@ def score(
 def sample(model: Path, n: int, out: Path, passes: int | None, seed: int, overwrite: bool, quiet: bool) -> None:
     """Draw new rows from a MODEL that `ricvae clean` has made (DIR/model)."""
     from pyro_ricvae.cli.outputs import output_file
-    from pyro_ricvae.cli.samples import check_samples_path, write_samples
+    from pyro_ricvae.cli.samples import check_generative, check_samples_path, write_samples
     from pyro_ricvae.estimators import load
 
     with output_file(out, overwrite) as file:
         estimator = load(model)
+        check_generative(estimator, model)
         check_samples_path(estimator, out)
         write_samples(estimator, estimator.set_params(random_state=seed).sample(n, passes), file)
     if not quiet:

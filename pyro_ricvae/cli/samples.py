@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from pyro_ricvae.estimators.ricvae import RiCVAE
 
 
+def check_generative(estimator: Any, path: Path) -> None:
+    """Raise an InputError unless a saved estimator is a generative model, as `ricvae clean` makes it."""
+    if not hasattr(estimator, "model_"):
+        raise InputError(
+            f"Expected a model of ricvae clean in {path}, actual a {type(estimator).__name__}: use Python."
+        )
+
+
 def check_samples_path(estimator: "RiCVAE", path: Path) -> None:
     """Raise an InputError unless samples of the estimator can be written in the format that the name asks for."""
     shape = estimator.event_shape_

@@ -18,12 +18,12 @@ class RowSource(ABC):
     n_rows, n_features : int
         The shape of all rows, (n_rows, n_features).
     device : torch.device
-        Where the rows that it gives are.
+        Where the rows that it gives are; by default the CPU.
     """
 
     n_rows: int
     n_features: int
-    device: torch.device
+    device: torch.device = torch.device("cpu")
 
     @abstractmethod
     def take(self, rows: Tensor) -> Tensor:
@@ -31,7 +31,10 @@ class RowSource(ABC):
 
     def sample(self, n: int) -> Tensor:
         """Return `n` rows at most, evenly spaced: the same every time, for what is measured again and again."""
-        return self.take(torch.linspace(0, self.n_rows - 1, min(self.n_rows, n), device=self.device).long())
+        # In float32 as long as that holds all whole numbers.
+        dtype = torch.float32 if self.n_rows < 2**24 else torch.float64
+        spaced = torch.linspace(0, self.n_rows - 1, min(self.n_rows, n), device=self.device, dtype=dtype)
+        return self.take(spaced.long())
 
     def batches(self, size: int) -> "Batches":
         """Return batches of `size` rows without end, shuffled anew in every epoch."""
@@ -89,9 +92,9 @@ class Batches(Iterator[Tensor]):
         if self._position >= len(self._order):
             self._order = torch.randperm(self.source.n_rows, device=self.source.device)
             self._position = 0
-        rows = self._order[self._position : self._position + self.size]
-        self._position += self.size
-        return self.source.take(rows)
+        batch = self.source.take(self._order[self._position : self._position + self.size])
+        self._position += self.size  # only now: a source may fail, and be asked again
+        return batch
 
     def state_dict(self) -> dict[str, Any]:
         """Return where it is: the order of this epoch, and the position in it."""

@@ -145,12 +145,13 @@ def load_mnist(
 
 def find(*names: str) -> Path | None:
     """Return the first file of these names in the folder of the environment variable, or in the cache, or None."""
-    folders = [_cache()]
     if named := os.environ.get(_VARIABLE):
         if not Path(named).is_dir():
             raise ValueError(f"Expected {_VARIABLE} to name a folder, actual {named!r}: correct or unset it.")
-        folders.insert(0, Path(named))
-    return next((path for folder in folders for name in names if (path := folder / name).is_file()), None)
+        for name in names:
+            if (Path(named) / name).is_file():
+                return Path(named) / name
+    return next((path for name in names if (path := _cache() / name).is_file()), None)
 
 
 def _cache() -> Path:

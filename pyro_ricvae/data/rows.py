@@ -115,9 +115,10 @@ def check_like(rows: Rows, event_shape: tuple[int, ...], columns: Any, whose: st
     """
     if rows.event_shape != event_shape:
         given, expected = rows.values.shape[1], math.prod(event_shape)
+        sizes = f" (X has {given} features, but {whose} is expecting {expected} features as input)"
         raise ValueError(
             f"Expected rows of shape {event_shape}, as in fit, actual {rows.event_shape}: give the same columns, or "
-            f"images of the same size (X has {given} features, but {whose} is expecting {expected} features as input)."
+            f"images of the same size{'' if given == expected else sizes}."
         )
     if columns is not None and rows.columns is not None and list(columns) != rows.columns:
         wrong = next((a, b) for a, b in zip(columns, rows.columns, strict=True) if a != b)

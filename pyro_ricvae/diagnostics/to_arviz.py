@@ -1,4 +1,4 @@
-"""The bridge to ArviZ: a fitted pair's draws, replicates and log-densities with named dimensions and coordinates."""
+"""Draws, replicates, densities and data of a fitted pair as ArviZ has them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

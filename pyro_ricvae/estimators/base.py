@@ -20,8 +20,9 @@ _CLASSES: dict[str, type["RowEstimator"]] = {}
 class RowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """An estimator of rows, with the conventions of scikit-learn. A subclass is saved and loaded by its name.
 
-    It defines ``fit``, which calls `_remember`; ``transform`` and ``score_samples``, which call `_like_those_of_fit`;
-    and to be saved `_to_save` and `_from_saved`.
+    It defines ``fit``, which calls `_remember`; ``score_samples``, and where there is one ``transform``, which call
+    `_like_those_of_fit`; for the names of the latter's columns `_n_features_out`; and to be saved `_to_save` and
+    `_from_saved`.
 
     Attributes
     ----------
@@ -39,10 +40,13 @@ class RowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        _CLASSES[cls.__name__] = cls
+        _CLASSES[_name_of(cls)] = cls
 
     def score(self, X: Any, y: None = None) -> float:
         """Return the mean of ``score_samples(X)``: higher is more normal.
+
+        It compares estimators of one likelihood, floor and scaling. Those of others have other units, and a profile
+        likelihood has a higher score by construction: a search over these finds nothing; see `compare`.
 
         Parameters
         ----------
@@ -76,7 +80,7 @@ class RowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             "event_shape": list(self.event_shape_),
             "feature_names": None if names is None else list(names),
         }
-        persistence.write(folder, {"estimator": type(self).__name__, **rows, **description}, tensors)
+        persistence.write(folder, {"estimator": _name_of(type(self)), **rows, **description}, tensors)
 
     def _to_save(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """Return what a saved estimator is made of: what JSON can hold, and tensors."""
@@ -93,7 +97,7 @@ class RowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     @property
     def _n_features_out(self) -> int:
         """The number of columns of ``transform``; scikit-learn names them after the class."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not say how many columns it makes.")
 
     def _remember(self, rows: Rows) -> None:
         """Remember what the rows of fit look like."""
@@ -109,6 +113,12 @@ class RowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         rows = as_rows(data)
         check_like(rows, self.event_shape_, getattr(self, "feature_names_in_", None), type(self).__name__)
         return rows
+
+
+def _name_of(cls: type) -> str:
+    """Return what a class is saved as: the package's by their names, others with their modules."""
+    inside = cls.__module__.startswith("pyro_ricvae.")
+    return cls.__name__ if inside else f"{cls.__module__}.{cls.__qualname__}"
 
 
 def load(
@@ -149,8 +159,11 @@ def load(
     """
     given = {"likelihood": likelihood, "prior": prior, "pair": pair, "device": device_named(device)}
     description, tensors = persistence.read(folder)
+    name = description["estimator"]
+    if name not in _CLASSES:
+        raise ValueError(f"Expected the class {name!r}, with which {folder} was saved, actual none: import its module.")
     with persistence.damaged(folder):
-        estimator = _CLASSES[description["estimator"]]._from_saved(description, tensors, folder=Path(folder), **given)
+        estimator = _CLASSES[name]._from_saved(description, tensors, folder=Path(folder), **given)
         estimator.event_shape_ = tuple(description["event_shape"])
         estimator.n_features_in_ = int(np.prod(estimator.event_shape_))
         if description["feature_names"] is not None:

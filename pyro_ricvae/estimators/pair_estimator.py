@@ -155,7 +155,7 @@ class PairEstimator(RowEstimator):
             If `Z` has another number of columns, or values that are not finite.
         """
         check_is_fitted(self)
-        z = torch.as_tensor(as_rows(Z).values, dtype=torch.float32)
+        z = torch.tensor(as_rows(Z).values, dtype=torch.float32)
         if z.shape[1] != self.settings_["n_latent"]:
             raise ValueError(f"Expected {self.settings_['n_latent']} latents a row, actual {z.shape[1]}.")
         rows = predictive.in_chunks((self.model_,), z, 1024, lambda chunk: mean_of(self.model_.decode(chunk), "A row"))

@@ -1,6 +1,7 @@
 """Folders with a fitted estimator: safetensors and JSON, so that nothing is unpickled; written whole or not at all."""
 
 import json
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ class DoesNotFitError(ValueError):
 
 
 def write(folder: str | Path, description: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
-    """Write a description and tensors to a new folder, under the version of the format.
+    """Write a description and tensors to a new folder, or an empty one, under the version of the format.
 
     Raises
     ------
@@ -36,10 +37,18 @@ def write(folder: str | Path, description: dict[str, Any], tensors: dict[str, to
     # Copies, as safetensors refuses tensors that share memory, which tied parameters do.
     copies = {name: value.clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
     head = {"format_version": FORMAT_VERSION, "pyro_ricvae": __version__}
+    text = json.dumps(head | description, indent=1) + "\n"
+    if folder.is_dir():  # somebody's own, such as a mount point: it is filled, and otherwise stays as it is
+        with tempfile.TemporaryDirectory(prefix=".", dir=folder) as name:
+            save_file(copies, Path(name) / TENSORS)
+            (Path(name) / DESCRIPTION).write_text(text)
+            for file in (TENSORS, DESCRIPTION):  # without the latter nothing is read
+                (Path(name) / file).replace(folder / file)
+        return
     with staged(folder.resolve()) as made:
         made.mkdir()
         save_file(copies, made / TENSORS)
-        (made / DESCRIPTION).write_text(json.dumps(head | description, indent=1) + "\n")
+        (made / DESCRIPTION).write_text(text)
 
 
 def read(folder: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

@@ -87,7 +87,10 @@ def saved_part(what: str, name: str, given: Any) -> Any:
     DoesNotFitError
         If one is given where none is needed, or is missing, or of another class.
     """
-    part = None if given is None else {"likelihood": as_likelihood, "prior": as_prior}[what](given)
+    try:
+        part = None if given is None else {"likelihood": as_likelihood, "prior": as_prior}[what](given)
+    except ValueError as error:
+        raise DoesNotFitError(f"{what}: {error}") from error
     if "." not in name:  # one of the names that an estimator takes, not a class
         if part is not None:
             raise DoesNotFitError(
@@ -105,6 +108,25 @@ def saved_part(what: str, name: str, given: Any) -> Any:
             f"Expected as {what} an object of {name}, with which the model was saved, actual {part!r}."
         )
     return part
+
+
+def likelihood_arguments(likelihood: Any) -> dict[str, Any]:
+    """Return the arguments of an estimator that build such a likelihood: by name, where it is one of those."""
+    names = {cls: name for name, cls in LIKELIHOODS.items()}
+    name = names.get(type(likelihood))
+    if name is None:
+        return {"likelihood": likelihood}
+    learned = getattr(likelihood, "log_scale", None) is not None
+    ends = getattr(likelihood, "floor", getattr(likelihood, "scale", None))
+    return {"likelihood": name, "floor": "auto" if ends is None or learned else float(ends)}
+
+
+def prior_arguments(prior: Any) -> dict[str, Any]:
+    """Return the arguments of an estimator that build such a prior: by name, where it is one of those."""
+    names = {cls: name for name, cls in PRIORS.items()}
+    if type(prior) in names:
+        return {"prior": names[type(prior)], "n_latent": prior().event_shape[-1]}
+    return {"prior": prior} if isinstance(prior, nn.Module | Distribution) else {}
 
 
 def is_unit(support: constraints.Constraint) -> bool:

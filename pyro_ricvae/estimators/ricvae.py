@@ -14,21 +14,24 @@ from pyro_ricvae._core.isolation import random_numbers
 from pyro_ricvae.data.scaling import Kind, Scaling
 from pyro_ricvae.estimators.pair_estimator import PairEstimator
 from pyro_ricvae.estimators.persistence import DoesNotFitError
-from pyro_ricvae.estimators.registry import saved_part
+from pyro_ricvae.estimators.registry import likelihood_arguments, prior_arguments, saved_part
 from pyro_ricvae.estimators.settings import (
     Prepared,
     Settings,
     builds_alike,
+    check_pair,
     check_pair_fits,
+    check_saved_pair,
     form_of_kl,
     prepare,
     saved_pair,
+    settings_of_pair,
 )
 from pyro_ricvae.inference import Recipe, Trainer
 from pyro_ricvae.inference.compile.precision import Precision
 from pyro_ricvae.inference.training.engine import Engine
 from pyro_ricvae.inference.training.progress import Progress
-from pyro_ricvae.pair import Guide, Model
+from pyro_ricvae.pair import Guide, Model, likelihood_of
 
 
 class RiCVAE(PairEstimator):
@@ -220,19 +223,20 @@ class RiCVAE(PairEstimator):
         history : sequence of dict, default=()
             What the training looked like.
         **arguments
-            Of the estimator, such as ``scaling="none"``, ``test_passes=2``, ``random_state=0``. Its likelihood and
-            prior are by default the model's. Where a new estimator of these arguments would build such a pair, `load`
-            needs no more than the folder; otherwise it asks for ``pair=``.
+            Of the estimator, such as ``scaling="none"``, ``test_passes=2``, ``random_state=0``. Likelihood, prior,
+            floor and n_latent are the model's, which these may repeat. Where a new estimator of these arguments would
+            build such a pair (give it the networks' ``hidden``), `load` needs no more than any estimator; otherwise it
+            asks for ``pair=``.
 
         Returns
         -------
         RiCVAE
-            Fitted.
+            Fitted. ``fit`` and scikit-learn's ``clone`` make networks of its own, as of any estimator.
 
         Raises
         ------
         TypeError, ValueError
-            If the data or an argument are not as said, or the pair does not fit the rows.
+            If the data or an argument are not as said, or the pair does not fit the rows or the arguments.
 
         Examples
         --------
@@ -246,15 +250,20 @@ class RiCVAE(PairEstimator):
         >>> est.clean(x).shape
         torch.Size([100, 5])
         """
-        parts = {name: getattr(model, name) for name in ("likelihood", "prior") if hasattr(model, name)}
-        estimator = cls(**{**parts, **arguments})
+        check_pair(model, guide)
+        likelihood = likelihood_of(model)
+        parts = {} if likelihood is None else likelihood_arguments(likelihood)
+        if arguments.get("floor") == "auto":
+            del arguments["floor"]  # the model's
+        estimator = cls(**{**parts, **prior_arguments(model.prior), **arguments})
         new = prepare(estimator, X)
         taken = replace(new, model=model.to(new.settings.device), guide=guide.to(new.settings.device))
-        check_pair_fits(taken.model, taken.guide, new.x)
+        check_pair_fits(taken.model, taken.guide, new)
         is_own = builds_alike(new, taken.model, taken.guide)
-        kl = form_of_kl(taken.model, taken.guide, new.x)
-        estimator._take_over(replace(taken, settings=replace(new.settings, kl=kl)), is_own_pair=is_own)
-        estimator.history_, estimator.warnings_ = list(history), []
+        chosen = settings_of_pair(new.settings, taken.model, taken.guide, new.x, is_own)
+        estimator._take_over(replace(taken, settings=chosen), is_own_pair=is_own)
+        estimator.history_ = [{name: _plain(value) for name, value in entry.items()} for entry in history]
+        estimator.warnings_ = []
         return estimator
 
     def _take_over(self, new: Prepared, is_own_pair: bool = True) -> None:
@@ -268,6 +277,11 @@ class RiCVAE(PairEstimator):
         tensors |= {f"guide.{name}": value for name, value in self.guide_.state_dict().items()}
         tensors["scaling.center"] = torch.as_tensor(self.scaling_.center)
         tensors["scaling.scale"] = torch.as_tensor(self.scaling_.scale)
+        if type(self).__init__ is not RiCVAE.__init__ and type(self)._to_save is RiCVAE._to_save:
+            raise NotImplementedError(
+                f"Expected of {type(self).__name__}, which has arguments of its own, that it saves them, actual not: "
+                "define _to_save and _from_saved."
+            )
         description = {
             "settings": self.settings_ | {"test_passes": self.test_passes},  # it may have been set since
             "is_own_pair": self._is_own_pair,
@@ -280,6 +294,8 @@ class RiCVAE(PairEstimator):
     @classmethod
     def _from_saved(cls, description: dict[str, Any], tensors: dict[str, Tensor], **given: Any) -> Self:
         settings, pair = Settings.from_json(description["settings"], given["device"]), given["pair"]
+        if pair is not None:
+            check_saved_pair(pair)
         if (pair is None) != description.get("is_own_pair", True):
             raise DoesNotFitError(
                 "Expected no pair, as the networks are the estimator's own: leave it out."
@@ -287,16 +303,18 @@ class RiCVAE(PairEstimator):
                 else "The model was made by RiCVAE.from_pair of networks whose code is not saved: give load(folder, "
                 "pair=(model, guide)) such a pair."
             )
+        if pair is None:
+            parts = {name: saved_part(name, getattr(settings, name), given[name]) for name in ("likelihood", "prior")}
+        else:
+            likelihood = likelihood_of(pair[0])
+            parts = {} if likelihood is None else {"likelihood": likelihood}
         center, scale = (tensors[f"scaling.{name}"].numpy().astype(np.float64) for name in ("center", "scale"))
         estimator = cls(
             settings.n_latent,
             hidden=settings.hidden,
             train_passes=settings.train_passes,
             test_passes=settings.test_passes,
-            likelihood=pair[0].likelihood
-            if pair
-            else saved_part("likelihood", settings.likelihood, given["likelihood"]),
-            prior=pair[0].prior if pair else saved_part("prior", settings.prior, given["prior"]),
+            **parts,
             floor="auto" if settings.floor is None or settings.learn_scale else settings.floor,
             epochs=settings.epochs,
             scaling=settings.scaling,
@@ -311,3 +329,8 @@ class RiCVAE(PairEstimator):
         estimator.scaling_, estimator.settings_ = Scaling(settings.scaling, center, scale), settings.to_json()
         estimator.history_, estimator.warnings_ = description["history"], description["warnings"]
         return estimator
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of a history as JSON can hold it."""
+    return value if isinstance(value, str | int | bool | None) else float(value)

@@ -1,13 +1,14 @@
-"""From an estimator's arguments and the data to settings, and from settings to a pair."""
+"""From an estimator's arguments and the data to settings, and from settings to a pair: new, saved, or the user's."""
 
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_ricvae._core.checks import positive_int, positive_ints
 from pyro_ricvae._core.distributions import check_support, closed_form_kl, describe
@@ -24,6 +25,7 @@ from pyro_ricvae.inference.training.engine import Engine
 from pyro_ricvae.likelihoods.likelihood import shapes_of
 from pyro_ricvae.models import VAE
 from pyro_ricvae.networks import MLPDecoder, MLPEncoder
+from pyro_ricvae.pair import likelihood_of
 
 # Rows on which two pairs are compared, and how far out too.
 _TRIED, _FAR = 64, 1e3
@@ -185,12 +187,54 @@ def form_of_kl(model: Any, guide: Any, x: Tensor) -> str:
     return "Monte Carlo" if kl is None else "closed form"
 
 
-def check_pair_fits(model: Any, guide: Any, x: Tensor) -> None:
-    """Raise a ValueError unless a pair is one for rows like `x`, of shape (n, d)."""
+def check_pair(model: Any, guide: Any) -> None:
+    """Raise a TypeError unless these are a pair, as `pyro_ricvae.pair` says."""
+    if not (isinstance(model, nn.Module) and hasattr(model, "decode") and hasattr(model, "prior")):
+        raise TypeError(f"Expected a model with decode and prior, a torch.nn.Module, actual {type(model).__name__}.")
+    if not (isinstance(guide, nn.Module) and hasattr(guide, "encode")):
+        raise TypeError(f"Expected a guide with encode, a torch.nn.Module, actual {type(guide).__name__}.")
+
+
+def check_saved_pair(pair: Any) -> None:
+    """Raise a DoesNotFitError unless this is (model, guide)."""
+    try:
+        check_pair(*pair)
+    except TypeError as error:
+        raise DoesNotFitError(f"Expected pair=(model, guide), actual {type(pair).__name__}: {error}") from error
+
+
+def check_pair_fits(model: Any, guide: Any, new: Prepared) -> None:
+    """Raise a ValueError unless a pair is one for such rows, and as the settings say."""
     with evaluation(model, guide):
-        rows = model.decode(guide.encode(x[:1]).mean, x[:1])
-    if tuple(rows.batch_shape + rows.event_shape) != (1, x.shape[1]):
-        raise ValueError(f"Expected a pair for rows of {x.shape[1]} features, actual a model of {describe(rows)}.")
+        latents, posterior = tuple(model.prior().event_shape), guide.encode(new.x[:1])
+        rows = model.decode(posterior.mean, new.x[:1])
+    if tuple(rows.batch_shape + rows.event_shape) != (1, new.x.shape[1]):
+        raise ValueError(f"Expected a pair for rows of {new.x.shape[1]} features, actual a model of {describe(rows)}.")
+    if latents != tuple(posterior.event_shape):
+        raise ValueError(f"Expected latents of one shape in model and guide, actual {latents} and {posterior}.")
+    for what, built in (("likelihood", likelihood_of(new.model)), ("prior", new.model.prior)):
+        given = getattr(model, what, None)
+        if isinstance(given, nn.Module) and type(given) is not type(built):
+            raise ValueError(
+                f"Expected as {what} the model's, {type(given).__name__}, actual {type(built).__name__}: leave it out."
+            )
+    likelihood, floor = likelihood_of(model), new.settings.floor
+    theirs = getattr(likelihood, "floor", getattr(likelihood, "scale", None))
+    if not isinstance(theirs, Tensor) or floor is None or new.settings.learn_scale:
+        return
+    if not math.isclose(float(theirs), floor[1], rel_tol=1e-6):  # the end of the one, rounded to float32
+        raise ValueError(f"Expected as floor the model's, {theirs:g}, actual {floor[1]:g}: leave it out.")
+
+
+def settings_of_pair(settings: Settings, model: Any, guide: Any, x: Tensor, is_own: bool) -> Settings:
+    """Return the settings of a pair that was trained elsewhere: what is known of it."""
+    likelihood = likelihood_of(model)
+    known: dict[str, Any] = {"n_latent": model.prior().event_shape[-1], "kl": form_of_kl(model, guide, x)}
+    if likelihood is None:
+        known["likelihood"] = f"{type(model).__module__}.{type(model).__qualname__}"
+    if not is_own:
+        known["hidden"] = ()
+    return replace(settings, **known)
 
 
 def builds_alike(new: Prepared, model: Any, guide: Any) -> bool:

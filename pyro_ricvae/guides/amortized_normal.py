@@ -6,10 +6,11 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro.distributions import TorchDistribution
+from pyro.infer.util import is_validation_enabled
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
-from pyro_ricvae._core.checks import check_finite, positive_int
+from pyro_ricvae._core.checks import check_finite, check_observed, positive_int
 from pyro_ricvae._core.distributions import describe
 from pyro_ricvae.pair import data_plate
 
@@ -77,7 +78,10 @@ class AmortizedNormal(PyroModule):
             If the encoder's output is not a location and a positive scale of one shape.
         """
         if observed is not None:
-            x = torch.where(observed, x, getattr(self.encoder, "center", x.new_zeros(())))
+            if is_validation_enabled():
+                check_observed(observed, x)
+            center = getattr(self.encoder, "center", None)
+            x = torch.where(observed, x, center.to(x.dtype) if isinstance(center, Tensor) else x.new_zeros(()))
         output = self.encoder(x)
         if not (
             isinstance(output, tuple | list)

@@ -1,5 +1,6 @@
 """The ELBO that sums over recycled passes."""
 
+import inspect
 from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any, get_args
@@ -10,11 +11,11 @@ from pyro.infer import TraceMeanField_ELBO
 from pyro.infer.elbo import ELBOModule
 from pyro.infer.util import check_fully_reparametrized, is_validation_enabled, torch_item
 from pyro.poutine import Trace
+from pyro.poutine.messenger import unwrap
 from torch import Tensor, nn
-from torch.distributions import kl_divergence
 
 from pyro_ricvae._core.checks import positive_int
-from pyro_ricvae._core.distributions import describe
+from pyro_ricvae._core.distributions import describe, kl_or_none
 from pyro_ricvae._core.isolation import own_parameters
 from pyro_ricvae.pair import Recycle, next_input
 
@@ -193,13 +194,14 @@ class RecyclingELBO(TraceMeanField_ELBO):
 
     def _next_input(self, model: Any, trace: Trace, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         """Return x_{k+1}, from the distribution of the observed site given x_k, the first of `args`."""
+        model = unwrap(model)  # Pyro wraps it where particles are vectorised, and users do
         distribution: Any = trace.nodes[self.site]["fn"]
         recycled = next_input(
             distribution,
             args[0],
             self.recycle,
             model=model,
-            observed=kwargs.get("observed", args[1] if len(args) > 1 else None),
+            observed=_observed(model, args, kwargs) if self.recycle == "likelihood" else None,
             whose=f"Site {self.site!r} cannot be recycled",
         )
         shape = args[0].shape
@@ -246,6 +248,13 @@ class _OwnParametersELBOModule(ELBOModule):
         return loss
 
 
+def _observed(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+    """Return what a model is given as its argument `observed`, None where it has none."""
+    call = inspect.signature(model.forward if isinstance(model, nn.Module) else model)
+    observed: Tensor | None = call.bind(*args, **kwargs).arguments.get("observed")
+    return observed
+
+
 def _check_plates(first: Trace, second: Trace) -> None:
     """Raise a ValueError where a plate around a site that both traces have differs in size between the two."""
     if not is_validation_enabled():
@@ -270,9 +279,8 @@ def _minus_kl_terms(model_site: Any, guide_site: Any) -> Iterator[Tensor]:
     if is_validation_enabled():
         check_fully_reparametrized(guide_site)
     if model_site is not None:
-        try:
-            kl = kl_divergence(guide_site["fn"], model_site["fn"])
-        except NotImplementedError:
+        kl = kl_or_none(guide_site["fn"], model_site["fn"])
+        if kl is None:
             yield model_site["log_prob_sum"]
         else:
             kl = scale_and_mask(kl, scale=guide_site["scale"], mask=guide_site["mask"])

@@ -1,7 +1,9 @@
 """The contract of a likelihood."""
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 from pyro.distributions import TorchDistribution
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from pyro_ricvae._core.checks import positive_finite
+from pyro_ricvae.pair import likelihood_of
 
 #: Where a buffer starts in training, and where it ends.
 Ends = tuple[float, float]
@@ -45,16 +48,16 @@ class Likelihood(nn.Module, ABC):
     Notes
     -----
     A likelihood may also define ``next_input(cells, x, observed=None)``: from the distribution that its `forward`
-    returned for `x`, the rows that are passed on to the next pass, in training and at test time, in the place of a draw
-    or the mean. (From that distribution, and not from the decoder's output, so that `forward` is not run twice: in
-    training it may count batches.) `observed` says which cells count, None for all.
+    returned for `x`, the rows that are passed on to the next pass, in training in the place of a draw or the mean, and
+    at test time in the place of the mean. (From that distribution, and not from the decoder's output, so that `forward`
+    is not run twice: in training it may count batches.) `observed` says which cells count, None for all.
     """
 
     n_outputs: ClassVar[int] = 1
     normalised: ClassVar[bool] = True
     support: ClassVar[constraints.Constraint] = constraints.real
     recycle: ClassVar[Literal["sample", "mean"]] = "sample"
-    schedule: Mapping[str, Ends] = {}
+    schedule: Mapping[str, Ends] = MappingProxyType({})  # of the class, and so of all: not to be changed in place
 
     @abstractmethod
     def forward(self, decoder_output: Any, x: Tensor | None = None) -> TorchDistribution:
@@ -115,7 +118,7 @@ class FromFunction(Likelihood):
 
     def __init__(
         self,
-        function: Callable[[Any, Tensor | None], TorchDistribution],
+        function: Callable[..., TorchDistribution],
         *,
         normalised: bool,
         n_outputs: int = 1,
@@ -137,15 +140,19 @@ class FromFunction(Likelihood):
         """Return what is printed of it."""
         return getattr(self.function, "__name__", repr(self.function))
 
-    def forward(self, decoder_output: Any, x: Tensor | None = None) -> TorchDistribution:
+    def forward(self, decoder_output: Any, x: Tensor | None = None, **observed: Tensor) -> TorchDistribution:
         """Return what the function returns. See `Likelihood.forward`."""
-        return self.function(decoder_output, x)
+        return self.function(decoder_output, x, **observed)
 
 
 _CONTRACT: dict[str, Callable[[Any], bool]] = {
     "n_outputs": lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 1,
     "normalised": lambda value: isinstance(value, bool),
     "support": lambda value: isinstance(value, constraints.Constraint),
+}
+_OPTIONAL: dict[str, Callable[[Any], bool]] = {
+    "recycle": lambda value: value in ("sample", "mean"),
+    "schedule": lambda value: isinstance(value, Mapping),
 }
 
 
@@ -161,6 +168,11 @@ def as_likelihood(value: Any) -> nn.Module:
         f"{name}={getattr(value, name)!r}" if hasattr(value, name) else f"no {name}"
         for name, is_right in _CONTRACT.items()
         if not is_right(getattr(value, name, None))
+    ]
+    wrong += [
+        f"{name}={getattr(value, name)!r}"
+        for name, is_right in _OPTIONAL.items()
+        if hasattr(value, name) and not is_right(getattr(value, name))
     ]
     if wrong or not callable(value) or isinstance(value, type):
         raise ValueError(
@@ -179,10 +191,28 @@ def as_likelihood(value: Any) -> nn.Module:
 
 def shapes_of(likelihood: Any, n_features: int) -> Shapes:
     """Return the shapes of the decoder's outputs that a likelihood asks for; see `Likelihood.parameter_shapes`."""
-    if hasattr(likelihood, "parameter_shapes"):
-        return tuple(tuple(shape) for shape in likelihood.parameter_shapes(n_features))
-    row: Shapes = ((n_features,),)
-    return row * int(likelihood.n_outputs)
+    if has_row_shapes(likelihood):
+        row: Shapes = ((n_features,),)
+        return row * int(likelihood.n_outputs)
+    shapes = likelihood.parameter_shapes(n_features)
+    if not all(isinstance(shape, tuple | list) for shape in shapes) or len(shapes) != likelihood.n_outputs:
+        raise ValueError(
+            f"Expected from parameter_shapes of {type(likelihood).__name__} n_outputs={likelihood.n_outputs} shapes, "
+            f"such as (({n_features},),), actual {shapes!r}."
+        )
+    return tuple(tuple(shape) for shape in shapes)
+
+
+def has_row_shapes(likelihood: Any) -> bool:
+    """Return whether a likelihood's outputs are all of a row's shape, as by default."""
+    own = getattr(type(likelihood), "parameter_shapes", Likelihood.parameter_shapes)
+    return own is Likelihood.parameter_shapes
+
+
+def takes_observed(likelihood: Any) -> bool:
+    """Return whether a likelihood is to be told which cells count, as it looks at all of them at once."""
+    function = likelihood.function if isinstance(likelihood, FromFunction) else likelihood.forward
+    return "observed" in inspect.signature(function).parameters
 
 
 def in_precision_of(x: Tensor | None, output: Tensor) -> Tensor:
@@ -205,4 +235,4 @@ def ends_of(name: str, value: Any) -> Ends:
 
 def is_profile(model: Any) -> bool:
     """Return whether the model's likelihood is a profile likelihood, and not a density or a probability."""
-    return not getattr(getattr(model, "likelihood", None), "normalised", True)
+    return not getattr(likelihood_of(model), "normalised", True)

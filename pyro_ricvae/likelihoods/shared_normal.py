@@ -63,12 +63,16 @@ class SharedNormal(Likelihood):
         variance = self.variance
         if self.training and x is not None:
             squares = (x - loc).square()
-            mean = (
-                squares.mean() if observed is None else (squares * observed).sum() / observed.expand_as(squares).sum()
-            )
-            variance = mean.clamp_min(_SMALLEST)
+            counts: Tensor | int = 1
+            if observed is None:
+                variance = squares.mean()
+            else:
+                number = observed.expand_as(squares).sum()
+                counts = (number > 0).to(self.variance.dtype)  # a batch in which nothing is observed does not
+                variance = torch.where(number > 0, (squares * observed).sum() / number.clamp(min=1), variance)
+            variance = variance.clamp_min(_SMALLEST)
             with torch.no_grad():
-                weight = self.n_batches.add_(1).reciprocal().clamp(min=_MOMENTUM)
-                self.variance.lerp_(variance.to(self.variance.dtype), weight)
+                weight = self.n_batches.add_(counts).reciprocal().clamp(min=_MOMENTUM, max=1.0)
+                self.variance.lerp_(variance.to(self.variance.dtype), counts * weight)
         distribution: TorchDistribution = dist.Normal(loc, variance.sqrt())
         return distribution

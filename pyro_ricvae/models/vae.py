@@ -1,6 +1,5 @@
 """The generative model."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -12,9 +11,9 @@ from pyro.infer.util import is_validation_enabled
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
-from pyro_ricvae._core.checks import positive_int
-from pyro_ricvae._core.distributions import check_support, describe
-from pyro_ricvae.likelihoods.likelihood import as_likelihood, shapes_of
+from pyro_ricvae._core.checks import check_observed, positive_int
+from pyro_ricvae._core.distributions import ObservedCells, check_support, describe
+from pyro_ricvae.likelihoods.likelihood import as_likelihood, has_row_shapes, shapes_of, takes_observed
 from pyro_ricvae.pair import data_plate
 from pyro_ricvae.priors import as_prior
 
@@ -32,7 +31,7 @@ class VAE(PyroModule):
     ----------
     decoder : torch.nn.Module
         Maps latents of shape (..., n_latent) to a tensor (..., d), or to a tuple of ``likelihood.n_outputs`` of them,
-        location first.
+        location first; or to tensors of the likelihood's ``parameter_shapes``, where it has others.
     likelihood : torch.nn.Module or callable
         See `likelihoods.Likelihood`; a function with the attributes of that contract will do.
     prior : torch.nn.Module or pyro.distributions.TorchDistribution
@@ -51,8 +50,8 @@ class VAE(PyroModule):
     ValueError
         At construction if `size` is not a whole number >= 1, `likelihood` lacks an attribute of the contract, or
         `prior` is no prior; when run if x has not the shape (..., rows, features) or, while validation is on, lies
-        outside the likelihood's support, or the decoder's outputs are not as many as the likelihood asks or not of x's
-        shape.
+        outside the likelihood's support, or the decoder's outputs are not as many, or not of the shapes, that the
+        likelihood asks for.
 
     See Also
     --------
@@ -98,7 +97,7 @@ class VAE(PyroModule):
             The rows, which an index-conditioned likelihood looks at. None for replicates, rows yet to be drawn, which
             have no residuals.
         observed : Tensor of bool, shape (..., B, d), optional
-            Which cells of `x` count; the others have no part in the log-density, and may hold any finite values. None
+            Which cells of `x` count; the others have no part in the log-density, and may hold anything, NaN too. None
             is all.
 
         Returns
@@ -113,36 +112,20 @@ class VAE(PyroModule):
             distribution of the cells.
         """
         output = self._decoder_output(z)
-        shape = self._cells_shape(output, z, x)
-        given = {}
-        if observed is not None and "observed" in inspect.signature(self.likelihood.forward).parameters:
-            given = {"observed": observed}  # it looks at all cells at once
-        try:
-            cells: Any = self.likelihood(output, x, **given)
-        except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError) or not is_validation_enabled():
-                raise  # without validation it may be the error of a capture, which looks at its type
-            raise ValueError(
-                f"Site 'x': {type(self.likelihood).__name__} fails on decoder output {describe(output)} and x "
-                f"{'None' if x is None else f'of shape {tuple(x.shape)}'}: {str(error).splitlines()[0]} Give its "
-                "constants and parameters shapes that fit those, as () or (d,)."
-            ) from error
-        except (AttributeError, TypeError) as error:
-            if x is not None:
-                raise
-            raise ValueError(
-                f"Site 'x': {type(self.likelihood).__name__} fails without x, which is None where replicates are asked "
-                f"for: {error}. Let it return the distribution of rows yet to be drawn, which have no residuals."
-            ) from error
-        except ValueError as error:  # torch's validation, which does not know the site
-            raise ValueError(
-                f"Site 'x': expected from the decoder what {type(self.likelihood).__name__} accepts, finite locations "
-                "and, where it gives a scale, a positive one (end it with softplus or exp), actual: "
-                f"{str(error).splitlines()[0]}"
-            ) from error
-        self._check_cells(cells, shape)
-        if observed is not None:
-            cells = cells.mask(observed)
+        shapes = self._cells_shapes(output, z, x)
+        if observed is None:
+            cells = self._cells(output, x)
+            self._check_cells(cells, shapes)
+        else:
+            first = output[0] if isinstance(output, tuple) else output
+            if is_validation_enabled():
+                check_observed(observed, first if x is None else x)
+            # Where nothing is observed rows lie at the location; or at 0, where there is none of a row's shape.
+            filler = first.detach() if has_row_shapes(self.likelihood) else z.new_zeros(())
+            given = {"observed": observed} if takes_observed(self.likelihood) else {}
+            cells = self._cells(output, None if x is None else torch.where(observed, x, filler), **given)
+            self._check_cells(cells, shapes)
+            cells = ObservedCells(cells, observed, filler)
         rows: TorchDistribution = cells.to_event(1)
         return rows
 
@@ -171,9 +154,36 @@ class VAE(PyroModule):
                     "your own with .to_event(1)."
                 )
             if is_validation_enabled():
-                check_support(self.likelihood, x)
+                check_support(self.likelihood, x, observed)
             value: Tensor = pyro.sample("x", self.decode(z, x, observed), obs=x)
             return value
+
+    def _cells(self, output: Any, x: Tensor | None, **observed: Tensor) -> Any:
+        """Return what the likelihood makes of the decoder's output, with errors that name the site."""
+        name = type(self.likelihood).__name__
+        try:
+            return self.likelihood(output, x, **observed)
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or not is_validation_enabled():
+                raise  # without validation it may be the error of a capture, which looks at its type
+            raise ValueError(
+                f"Site 'x': {name} fails on decoder output {describe(output)} and x "
+                f"{'None' if x is None else f'of shape {tuple(x.shape)}'}: {str(error).splitlines()[0]} Give its "
+                "constants and parameters shapes that fit those, as () or (d,)."
+            ) from error
+        except (AttributeError, TypeError) as error:
+            if x is not None:
+                raise
+            raise ValueError(
+                f"Site 'x': {name} fails without x, which is None where replicates are asked for: {error}. Let it "
+                "return the distribution of rows yet to be drawn, which have no residuals."
+            ) from error
+        except ValueError as error:  # torch's validation, which does not know the site
+            raise ValueError(
+                f"Site 'x': expected from the decoder what {name} accepts, finite locations "
+                "and, where it gives a scale, a positive one (end it with softplus or exp), actual: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
 
     def _decoder_output(self, z: Tensor) -> Any:
         """Return the decoder's output in the precision of `z`: under autocast a network's is less."""
@@ -182,8 +192,8 @@ class VAE(PyroModule):
             return tuple(each.to(z.dtype) if isinstance(each, Tensor) else each for each in output)
         return output.to(z.dtype) if isinstance(output, Tensor) else output
 
-    def _cells_shape(self, output: Any, z: Tensor, x: Tensor | None) -> tuple[int, ...] | None:
-        """Return the shape of the cells, None where only the likelihood knows it.
+    def _cells_shapes(self, output: Any, z: Tensor, x: Tensor | None) -> list[tuple[int, ...]]:
+        """Return the shapes that the cells may have, none where only the likelihood knows.
 
         Raises a ValueError unless `output` is what the likelihood asks for.
         """
@@ -192,10 +202,10 @@ class VAE(PyroModule):
         rows = tuple(z.shape[:-1])
         fits = len(outputs) == n_outputs and isinstance(output, tuple) == (n_outputs > 1)
         fits = fits and all(isinstance(each, Tensor) and each.dim() > 0 for each in outputs)
+        if fits and x is None and not has_row_shapes(self.likelihood):
+            return []
         n_features = x.shape[-1] if x is not None else outputs[0].shape[-1] if fits else 0
         shapes = shapes_of(self.likelihood, n_features)
-        if fits and x is None and shapes[0] != (n_features,):
-            return None
         if not fits or any(each.shape != rows + shape for each, shape in zip(outputs, shapes, strict=True)):
             asked = " and ".join(str(rows + shape) for shape in dict.fromkeys(shapes))
             raise ValueError(
@@ -204,9 +214,10 @@ class VAE(PyroModule):
                 f"{'no x' if x is None else f'x of shape {tuple(x.shape)}'}, actual {describe(output)}: change the "
                 "decoder's number of outputs or features, or the likelihood, and keep all dimensions of z but the last."
             )
-        return (*rows, n_features)
+        several = rows if x is None else torch.broadcast_shapes(rows, x.shape[:-1])  # of x, too, there may be
+        return [(*rows, n_features), (*several, n_features)]
 
-    def _check_cells(self, cells: Any, shape: tuple[int, ...] | None) -> None:
+    def _check_cells(self, cells: Any, shapes: list[tuple[int, ...]]) -> None:
         """Raise a ValueError unless `cells` is the distribution of the cells."""
         name = type(self.likelihood).__name__
         if not isinstance(cells, TorchDistributionMixin):
@@ -214,10 +225,10 @@ class VAE(PyroModule):
                 f"Site 'x': expected {name} to return a distribution of pyro.distributions, actual {describe(cells)}: "
                 "import pyro.distributions as dist, and take that one's."
             )
-        if cells.event_shape or shape not in (None, tuple(cells.batch_shape)):
+        if cells.event_shape or (shapes and tuple(cells.batch_shape) not in shapes):
             raise ValueError(
                 f"Site 'x': expected {name} to return the distribution of the cells, of "
-                f"{'their batch shape' if shape is None else f'batch shape {shape}'} and without an event dimension, "
+                f"{f'batch shape {shapes[0]}' if shapes else 'their batch shape'} and without an event dimension, "
                 f"actual {describe(cells)}: leave out .to_event(1), which VAE.decode does since likelihoods are of "
                 "cells, and give each cell a distribution of its own."
             )

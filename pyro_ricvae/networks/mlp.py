@@ -174,6 +174,8 @@ class MLPDecoder(nn.Module):
         super().__init__()
         n_latent = positive_int("n_latent", n_latent)
         n_features = positive_int("n_features", n_features)
+        if shapes is not None and not len(shapes):
+            raise ValueError("Expected shapes of one output or more, actual none.")
         if shapes is None and n_outputs not in (1, 2):
             raise ValueError(f"Expected n_outputs to be 1 (location) or 2 (location and scale), actual {n_outputs!r}.")
         row = (n_features,)
@@ -230,7 +232,7 @@ class MLPDecoder(nn.Module):
             outputs.append(bounded_scale(self.log_scale(features)))
         outputs += [other(features) for other in self.others]
         outputs = [
-            each if len(shape) == 1 else each.unflatten(-1, shape)
+            each if len(shape) == 1 else each.reshape(each.shape[:-1] + shape)
             for each, shape in zip(outputs, self.shapes, strict=True)
         ]
         return tuple(outputs) if len(outputs) > 1 else outputs[0]

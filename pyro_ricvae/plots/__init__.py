@@ -1,4 +1,4 @@
-"""Pictures: every function returns a figure, which `save` writes as a PNG file."""
+"""Pictures: every function returns a figure, which `save` writes as a PNG file; `tiles` an image."""
 
 from pyro_ricvae._core.extras import extra
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from pyro_ricvae._core.arviz import Variable, from_groups, plot_ppc
 from pyro_ricvae.diagnostics.replicates.ppc import PosteriorPredictiveCheck
 from pyro_ricvae.plots.rows import image_grid
-from pyro_ricvae.plots.style import BLUE, GREY, RED, axes_of, is_drawable, new_figure
+from pyro_ricvae.plots.style import BLUE, GREY, RED, axes_of, is_drawable, new_figure, place_legend
 
 _MOST_PANELS = 12
 
@@ -66,6 +66,7 @@ def pit_histogram(check: PosteriorPredictiveCheck, ax: Axes | None = None) -> Fi
     pit = check.pit
     edges = np.linspace(0, 1, len(pit.histogram) + 1)
     n_bins = len(pit.histogram)
+    is_users = ax is not None
     figure, ax = axes_of(ax, 5, 3.2)
     low, high = pit.expected.min(0), pit.expected.max(0)
     ax.bar(
@@ -85,7 +86,7 @@ def pit_histogram(check: PosteriorPredictiveCheck, ax: Axes | None = None) -> Fi
     ax.set_ylabel("density", fontsize=8)
     ax.set_title(f"tail probability {pit.tail_probability:.2g}", fontsize=8)
     ax.tick_params(labelsize=7)
-    figure.legend(loc="outside upper center", ncols=2, fontsize=8, frameon=False)
+    place_legend(figure, ax, is_users, 2)
     return figure
 
 

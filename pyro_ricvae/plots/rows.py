@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pyro_ricvae._core.robust import robust_deviation
-from pyro_ricvae.plots.style import BLUE, GREY, RED, axes_of, new_figure
+from pyro_ricvae.plots.style import BLUE, GREY, RED, axes_of, new_figure, place_legend
 
 _CELL = 0.9  # the width of an image, in inches
 _LINEAR = 3  # robust standard deviations drawn to scale around a column's median; farther out, the axis is logarithmic
@@ -156,6 +156,7 @@ def worst_cells(
         A line a cell.
     """
     cells = largest(scores, n)
+    is_users = ax is not None
     figure, ax = axes_of(ax, 9, 0.28 * len(cells) + 1.3)
     labels = []
     for y, (row, column) in enumerate(cells):
@@ -180,7 +181,7 @@ def worst_cells(
     ax.margins(x=0.04)
     ax.set_xlabel("robust standard deviations from the column's median (logarithmic beyond 3)", fontsize=8)
     ax.tick_params(axis="x", labelsize=7)
-    figure.legend(loc="outside upper center", ncols=3, fontsize=8, frameon=False)
+    place_legend(figure, ax, is_users, 3)
     return figure
 
 

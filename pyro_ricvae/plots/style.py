@@ -37,6 +37,15 @@ def axes_of(ax: Axes | None, width: float, height: float) -> tuple[Figure, Axes]
     return own.figure, ax  # of a figure within a figure, the outer one
 
 
+def place_legend(figure: Figure, ax: Axes, is_users: bool, n_columns: int) -> None:
+    """Place the legend of some axes: above a figure of our own, within axes of the user's."""
+    if is_users:
+        ax.legend(fontsize=8, frameon=False)
+        return
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=n_columns, fontsize=8, frameon=False)
+
+
 def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure as a PNG file."""
+    """Write a figure as a PNG file, whatever the ending of its name."""
     figure.savefig(path, dpi=_DPI, format="png")

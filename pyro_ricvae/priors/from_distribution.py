@@ -92,6 +92,9 @@ def _mapped(value: Any, fn: Callable[[Tensor], Tensor]) -> Any:
         return type(value)(_mapped(each, fn) for each in value)
     if isinstance(value, Distribution | Transform):
         other = copy(value)
-        other.__dict__.update({name: _mapped(each, fn) for name, each in vars(value).items()})
+        # Not the inverse that a transform keeps, and which keeps it: it makes another.
+        other.__dict__.update(
+            {name: None if name == "_inv" else _mapped(each, fn) for name, each in vars(value).items()}
+        )
         return other
     return value

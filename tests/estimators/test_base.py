@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from sklearn.base import clone
@@ -114,7 +115,7 @@ def test_a_class_that_is_not_there_is_named(tmp_path: Path) -> None:
     Median().fit(X).save(tmp_path / "model")
     described = json.loads((tmp_path / "model" / "model.json").read_text())
     (tmp_path / "model" / "model.json").write_text(json.dumps(described | {"estimator": "Other"}))
-    with pytest.raises(ValueError, match=r"damaged files .*Other"):
+    with pytest.raises(ValueError, match=r"Expected the class 'Other', with which .* was saved, actual none: import"):
         rv.load(tmp_path / "model")
 
 
@@ -126,9 +127,9 @@ def test_a_model_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytes
 
     for folder in (tmp_path / "new" / "model", tmp_path / "empty"):
         if folder.name == "empty":
-            folder.mkdir()
+            folder.mkdir(mode=0o700)
         with monkeypatch.context() as patch:
-            patch.setattr(persistence.json, "dumps", fail)  # when the tensors are written already
+            patch.setattr(persistence.Path, "write_text", fail)  # when the tensors are written already
             with pytest.raises(OSError, match="no space left"):
                 est.save(folder)
         assert not folder.exists() or not any(folder.iterdir())
@@ -137,6 +138,44 @@ def test_a_model_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytes
         assert sorted(path.name for path in folder.iterdir()) == ["model.json", "model.safetensors"]
         for path in folder.iterdir():
             path.unlink()
+
+
+def test_an_empty_folder_is_filled_and_stays_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    est = rv.RiCVAE(**TINY).fit(X)
+    folder = tmp_path / "mine"
+    folder.mkdir(mode=0o700)
+    monkeypatch.chdir(folder)
+    before = folder.stat()
+    est.save(".")
+    after = folder.stat()
+    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)  # a mount point could not be another
+    assert sorted(path.name for path in Path().iterdir()) == ["model.json", "model.safetensors"]
+    np.testing.assert_array_equal(rv.load(".", device="cpu").clean(X), est.clean(X))
+
+
+def test_a_subclass_is_not_taken_for_its_parent(tmp_path: Path) -> None:
+    class RiCVAE(rv.RiCVAE):
+        """Of the same name."""
+
+    class Wider(rv.RiCVAE):
+        def __init__(self, width: int = 1) -> None:
+            super().__init__(**TINY)
+            self.width = width
+
+    rv.RiCVAE(**TINY).fit(X).save(tmp_path / "plain")
+    assert type(rv.load(tmp_path / "plain")) is rv.RiCVAE
+    RiCVAE(**TINY).fit(X).save(tmp_path / "own")
+    assert type(rv.load(tmp_path / "own")) is RiCVAE
+    with pytest.raises(NotImplementedError, match="Expected of Wider, which has arguments of its own"):
+        Wider(3).fit(X).save(tmp_path / "wider")
+
+
+def test_what_is_given_to_load_is_no_damage(tmp_path: Path) -> None:
+    rv.RiCVAE(**TINY).fit(X).save(tmp_path / "model")
+    for given in ({"likelihood": "student_t"}, {"likelihood": rv.likelihoods.StudentT}, {"prior": 3}, {"pair": 3}):
+        with pytest.raises(ValueError, match="xpected") as caught:
+            rv.load(tmp_path / "model", **given)
+        assert "damaged" not in str(caught.value)
 
 
 def test_robust_pca_has_no_parts_to_give(tmp_path: Path) -> None:
@@ -210,7 +249,54 @@ def test_a_pair_of_other_networks_is_loaded_into_such_a_pair(encoder: Any, tmp_p
     np.testing.assert_array_equal(loaded.sample(5), est.sample(5))
 
 
-def test_a_pair_of_other_rows_is_refused() -> None:
+class Foreign(nn.Module):
+    """A model of the contract that has no likelihood, and a prior that is a function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decoder = nn.Linear(2, 6)
+        self.prior = lambda: dist.Normal(torch.zeros(2), 1.0).to_event(1)
+
+    def decode(self, z: Tensor, x: Tensor | None = None, observed: Tensor | None = None) -> Any:
+        return dist.Normal(self.decoder(z), 1.0).to_event(1)
+
+
+def test_a_model_without_a_likelihood_becomes_an_estimator(tmp_path: Path) -> None:
+    guide = rv.guides.AmortizedNormal(rv.networks.MLPEncoder(6, 2, (4,)))
+    est = rv.RiCVAE.from_pair(Foreign(), guide, X, scaling="none", device="cpu")
+    assert est.settings_["likelihood"].endswith("test_base.Foreign")
+    assert est.settings_["hidden"] == []
+    est.save(tmp_path / "model")
+    loaded = rv.load(tmp_path / "model", pair=(Foreign(), guide), device="cpu")
+    np.testing.assert_array_equal(loaded.clean(X), est.clean(X))
+
+
+def test_a_pair_of_other_rows_or_arguments_is_refused() -> None:
     model, guide = trained_pair(torch.randn(60, 6))
     with pytest.raises(ValueError, match="features"):
         rv.RiCVAE.from_pair(model, guide, X[:, :5], scaling="none")
+    for wrong, message in (
+        ({"likelihood": "laplace"}, "Expected as likelihood the model's, StudentT, actual Laplace"),
+        ({"prior": "gaussian_mixture"}, "Expected as prior the model's, StandardNormal, actual GaussianMixture"),
+        ({"floor": 0.7}, r"Expected as floor the model's, 0\.5, actual 0\.7: leave it out"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            rv.RiCVAE.from_pair(model, guide, X, scaling="none", **wrong)
+    for pair in ((guide, model), (None, None), (nn.Linear(2, 6), guide)):
+        with pytest.raises(TypeError, match="Expected a model with decode and prior"):
+            rv.RiCVAE.from_pair(*pair, X)  # type: ignore[arg-type]
+
+
+def test_what_the_pair_is_counts_and_not_what_is_automatic() -> None:
+    decoder, encoder = rv.networks.MLPDecoder(4, 6, (4,)), rv.networks.MLPEncoder(6, 4, (4,))
+    model = rv.models.VAE(decoder, rv.likelihoods.IndexConditionedNormal(0.2), rv.priors.StandardNormal(4))
+    history = [{"loss": np.float32(1.5), "step": torch.tensor(2.0)}]
+    est = rv.RiCVAE.from_pair(model, rv.guides.AmortizedNormal(encoder), X, hidden=(4,), history=history)
+    assert (est.settings_["n_latent"], est.settings_["likelihood"], est.settings_["prior"]) == (
+        4,
+        "index_conditioned",
+        "standard_normal",
+    )
+    assert est.settings_["floor_start"] == pytest.approx(0.2)
+    assert est.inverse_transform(est.transform(X)).shape == (60, 6)
+    assert est.history_ == [{"loss": 1.5, "step": 2.0}]

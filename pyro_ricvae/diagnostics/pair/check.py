@@ -10,9 +10,8 @@ import pyro
 import torch
 from pyro.distributions import Delta
 from torch import Tensor, nn
-from torch.distributions import kl_divergence
 
-from pyro_ricvae._core.distributions import describe, distribution_name, inner, support_name, support_of
+from pyro_ricvae._core.distributions import describe, distribution_name, inner, kl_or_none, support_name, support_of
 from pyro_ricvae._core.isolation import undisturbed, without_modules
 from pyro_ricvae.diagnostics.pair.report import PairReport, SiteRecord
 from pyro_ricvae.diagnostics.pair.run import Run, frames_of, is_enumerated, parameters_of, recycle_by, shape_of
@@ -162,10 +161,10 @@ def _kl(run: Run, name: str) -> Literal["closed form", "Monte Carlo", ""]:
     if isinstance(inner(guide["fn"]), Delta) and auxiliary:
         return "Monte Carlo"  # of a point that is itself a function of a draw
     try:
-        kl_divergence(guide["fn"], model["fn"])
-    except Exception:  # also shapes that do not fit, which are a problem of their own
+        kl = kl_or_none(guide["fn"], model["fn"])
+    except Exception:  # shapes that do not fit, which are a problem of their own
         return "Monte Carlo"
-    return "closed form"
+    return "Monte Carlo" if kl is None else "closed form"
 
 
 def _notes(run: Run) -> Iterator[str]:

@@ -81,8 +81,10 @@ class Run:
     @property
     def likelihood(self) -> Any:
         """The likelihood of a model of the shape that `pyro_ricvae.pair` says, None of another one."""
+        found = likelihood_of(self.model)
         is_ours = isinstance(self.model, nn.Module) and hasattr(self.model, "decode") and hasattr(self.model, "prior")
-        return likelihood_of(self.model) if is_ours else None
+        says = any(hasattr(found, name) for name in ("n_outputs", "normalised", "support"))
+        return found if is_ours and says else None
 
     @property
     def nesting(self) -> int:

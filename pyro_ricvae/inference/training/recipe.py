@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import SupportsFloat
+from typing import Any, SupportsFloat
 
 from pyro_ricvae._core.checks import positive_finite, positive_int
 
@@ -137,3 +137,19 @@ class Recipe:
         """Return what moves between `ends`, such as a floor, at the share `progress` of the phase of single passes."""
         start, end = ends
         return float(start * (end / start) ** min(1.0, progress / self.floor_until))
+
+
+def checked_schedule(likelihood: Any) -> dict[str, tuple[float, float]]:
+    """Return what a likelihood says that moves in training, or raise a ValueError."""
+    schedule = dict(getattr(likelihood, "schedule", {}))
+    for name, ends in schedule.items():
+        buffer = dict(likelihood.named_buffers(recurse=False)).get(name)
+        moves = buffer is not None and buffer.dim() == 0 and buffer.is_floating_point()
+        if not (moves and isinstance(ends, tuple | list) and len(ends) == 2):
+            raise ValueError(
+                f"Expected in the schedule of {type(likelihood).__name__} names of its buffers of shape (), each with "
+                f"(start, end), actual {name!r}: {ends!r}."
+            )
+        for end in ends:
+            positive_finite(f"each end of {name}", end)
+    return schedule

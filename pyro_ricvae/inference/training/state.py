@@ -81,6 +81,18 @@ class Tally:
             self.loss, self.norm = state["loss"].clone(), state["norm"].clone()
 
 
+def check_plan(state: Any, plan: dict[str, Any]) -> None:
+    """Raise a ValueError unless a training's state is one, and of a training by this plan."""
+    if not isinstance(state, dict) or not {"plan", "phase", "networks"} <= state.keys():
+        raise ValueError(f"Expected as resume what trainer.state.state_dict() returned, actual {type(state).__name__}.")
+    for name, value in plan.items():
+        if state["plan"].get(name) != value:
+            raise ValueError(
+                f"Expected the state of a training with {name} {value}, actual {state['plan'].get(name)}: give the "
+                "same rows, epochs, passes and recipe as then."
+            )
+
+
 class TrainingState:
     """Everything that a training holds, and the loop keeps nothing else.
 
@@ -88,6 +100,10 @@ class TrainingState:
     ----------
     module : ELBOModule
         The objective with the pair, on the device to train on.
+    plan : dict
+        What the training is by: "rows", "batch_size", "phases".
+    history, messages : list, optional
+        To be added to.
 
     Attributes
     ----------
@@ -112,13 +128,19 @@ class TrainingState:
     start: Snapshot
     good: Snapshot
 
-    def __init__(self, module: Any) -> None:
-        self.module = module
+    def __init__(
+        self,
+        module: Any,
+        plan: dict[str, Any] | None = None,
+        history: list[dict[str, Any]] | None = None,
+        messages: list[str] | None = None,
+    ) -> None:
+        self.module, self.plan = module, plan
         self.phase = self.number = 0
         self.slowed = 1.0
         self.tally = Tally()
-        self.history: list[dict[str, Any]] = []
-        self.messages: list[str] = []
+        self.history: list[dict[str, Any]] = [] if history is None else history
+        self.messages: list[str] = [] if messages is None else messages
 
     def begin(self, step: Step, batches: Batches, measured: dict[str, float]) -> None:
         """Begin a phase, with an optimizer and an order of the rows of its own."""
@@ -138,10 +160,18 @@ class TrainingState:
         dict
             Of plain values, lists and tensors, none of which the training goes on to change: `torch.save` writes it,
             ``torch.load(path, weights_only=True)`` reads it. What moves by a schedule is a buffer of the networks, or
-            "kl_weight".
+            "kl_weight". The random state is that of torch's generators as they are now.
+
+        Raises
+        ------
+        RuntimeError
+            If the training has not begun.
         """
+        if not hasattr(self, "step"):
+            raise RuntimeError("Expected a training that has begun, actual one without a step: there is no state yet.")
         return deepcopy(
             {
+                "plan": self.plan,
                 "phase": self.phase,
                 "number": self.number,
                 "slowed": self.slowed,

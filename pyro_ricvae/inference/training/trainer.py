@@ -9,7 +9,8 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from pyro_ricvae._core.checks import positive_finite, positive_int
+from pyro_ricvae._core.checks import check_finite, check_rows, positive_int
+from pyro_ricvae._core.errors import users_level
 from pyro_ricvae._core.isolation import evaluation, own_parameters
 from pyro_ricvae.data.batches import ArrayRows, RowSource
 from pyro_ricvae.inference.compile.elbo import CompiledELBO
@@ -17,10 +18,10 @@ from pyro_ricvae.inference.compile.precision import Precision
 from pyro_ricvae.inference.recycling_elbo import RecyclingELBO
 from pyro_ricvae.inference.training.engine import Choice, Engine, choose_engine
 from pyro_ricvae.inference.training.monitor import advice, measure, recycling_diverged
-from pyro_ricvae.inference.training.recipe import Phase, Recipe
-from pyro_ricvae.inference.training.state import Tally, TrainingState
+from pyro_ricvae.inference.training.recipe import Phase, Recipe, checked_schedule
+from pyro_ricvae.inference.training.state import Tally, TrainingState, check_plan
 from pyro_ricvae.inference.training.step import RecordedStep, Step
-from pyro_ricvae.pair import Guide, Model, likelihood_of, recycle_in_training
+from pyro_ricvae.pair import Guide, Model, likelihood_name, likelihood_of, recycle_in_training
 
 # Rows the watch looks at, and the most steps between two looks.
 _WATCHED_ROWS = 512
@@ -106,7 +107,7 @@ class Trainer:
         self.model: Any = model
         self.guide: Any = guide
         self.recipe = recipe or Recipe()
-        self._schedule = _checked_schedule(likelihood_of(model))
+        self._schedule = checked_schedule(likelihood_of(model))
         self.epochs = positive_int("epochs", epochs)
         self.passes = positive_int("passes", passes)
         self.engine: Engine = engine
@@ -141,14 +142,14 @@ class Trainer:
         x : Tensor, shape (n, d), or RowSource
             The rows, on the model's device.
         resume : dict, optional
-            A ``state.state_dict()`` of a training of the same pair on the same rows, to go on from; on the eager and
-            the captured engine the rest is then as it would have been, to the last bit.
+            A ``state.state_dict()`` of a training of the same pair on the same rows by the same recipe, to go on from;
+            on the eager and the captured engine the rest is then as it would have been, to the last bit.
 
         Raises
         ------
         ValueError
             If `x` is not of shape (n, d), two rows or more, floating-point and finite, the pair does not fit it, or
-            `resume` is of other rows.
+            `resume` is no such state, or of another training; before anything is changed.
         TrainingError
             If the loss or its gradient is not finite again and again.
 
@@ -160,6 +161,8 @@ class Trainer:
         source = x if isinstance(x, RowSource) else ArrayRows(x)
         watched = source.sample(_WATCHED_ROWS)
         first = source.take(torch.arange(min(source.n_rows, self.recipe.batch_size), device=source.device))
+        check_rows(first)
+        check_finite(first)  # of a source of the user's, which need not look at all rows beforehand
         self.module(first)  # validated as the user has it set: a wrong pair gets Pyro's own error
         self._check_recyclable(first[:2])
         self.choice = self._choose(source)
@@ -167,7 +170,10 @@ class Trainer:
         if self.choice.engine != "eager":
             compiled = self.choice.engine == "compiled"
             loss = CompiledELBO(self.module, precision=self.choice.precision, compiled=compiled)
-        self.state = TrainingState(self.module)
+        plan = self._plan(source)
+        if resume is not None:
+            check_plan(resume, plan)
+        self.state = TrainingState(self.module, plan, self.history, self.messages)
         with pyro.validation_enabled(False), own_parameters():
             for number in range(0 if resume is None else resume["phase"], len(self.phases)):
                 self.state.phase = number
@@ -190,7 +196,7 @@ class Trainer:
             distribution = self.model.decode(self.guide.encode(x).mean, x)
         if not distribution.has_rsample:
             raise ValueError(
-                f"Site 'x' cannot be recycled: {type(likelihood_of(self.model)).__name__} has no reparameterised "
+                f"Site 'x' cannot be recycled: {likelihood_name(self.model)} has no reparameterised "
                 "sampler (rsample). Say recycle = 'mean' in its class, so that its mean is passed on, or train with "
                 "one pass."
             )
@@ -199,6 +205,11 @@ class Trainer:
         """Return the number of steps in an epoch, and in a phase."""
         steps_per_epoch = -(-source.n_rows // self.recipe.batch_size)
         return steps_per_epoch, phase.epochs * steps_per_epoch
+
+    def _plan(self, source: RowSource) -> dict[str, Any]:
+        """Return what a state that is resumed has to have been made by."""
+        phases = [[phase.passes, phase.epochs, phase.learning_rate] for phase in self.phases]
+        return {"rows": source.n_rows, "batch_size": self.recipe.batch_size, "phases": phases}
 
     def _choose(self, source: RowSource) -> Choice:
         plan = [(self._steps(phase, source)[1], phase.passes) for phase in self.phases]
@@ -296,8 +307,8 @@ class Trainer:
             "kl_weight": float(self.elbo.kl_weight),
             "rows": tally.rows,
             "rows_per_second": tally.rows_per_second,
-            **measured,
             **{name: float(getattr(likelihood_of(self.model), name)) for name in self._schedule},
+            **measured,
         }
         self.history.append(entry)
         if self.on_log is not None:
@@ -305,20 +316,4 @@ class Trainer:
 
     def _say(self, message: str) -> None:
         self.messages.append(message)
-        warnings.warn(message, TrainingWarning, stacklevel=5)
-
-
-def _checked_schedule(likelihood: Any) -> dict[str, tuple[float, float]]:
-    """Return what a likelihood says that moves, or raise a ValueError."""
-    schedule = dict(getattr(likelihood, "schedule", {}))
-    for name, ends in schedule.items():
-        if not (
-            isinstance(ends, tuple | list) and len(ends) == 2 and isinstance(getattr(likelihood, name, None), Tensor)
-        ):
-            raise ValueError(
-                f"Expected in the schedule of {type(likelihood).__name__} names of its buffers, each with (start, end),"
-                f" actual {name!r}: {ends!r}."
-            )
-        for end in ends:
-            positive_finite(f"each end of {name}", end)
-    return schedule
+        warnings.warn(message, TrainingWarning, stacklevel=users_level())

@@ -98,6 +98,21 @@ def test_what_there_is_to_go_back_to_is_part_of_the_state() -> None:
     assert equal(parameters(resumed.model, resumed.guide), parameters(whole.model, whole.guide))
 
 
+def test_a_training_that_was_slowed_stays_slowed() -> None:
+    """The state is taken after it has gone back; what is left is trained at half of the learning rate."""
+    x = low_rank_rows(21)
+    whole = trainer_of("index_conditioned", "eager", x, frozenset({4}))
+    states: list[Any] = []
+    whole.on_log = lambda _: states.append(whole.state.state_dict())
+    whole.fit(x)
+    state = next(each for each in states if each["phase"] == 0 and each["slowed"] == 0.5)
+    resumed = trainer_of("index_conditioned", "eager", x)
+    resumed.model.decoder = Rigged(resumed.model.decoder, set())
+    resumed.fit(x, resume=state)
+    assert outcome(resumed) == outcome(whole)
+    assert equal(parameters(resumed.model, resumed.guide), parameters(whole.model, whole.guide))
+
+
 def test_a_state_does_not_change_as_the_training_goes_on() -> None:
     x = low_rank_rows(21)
     trainer = trainer_of("index_conditioned", "eager", x)
@@ -111,12 +126,41 @@ def test_a_state_does_not_change_as_the_training_goes_on() -> None:
 
 def test_a_state_of_other_rows_or_networks_is_refused() -> None:
     x = low_rank_rows(21)
-    trainer = trainer_of("index_conditioned", "eager", x).fit(x)
-    state = trainer.state.state_dict()
-    with pytest.raises(ValueError, match="Expected an order of 20 rows, actual one of 21"):
-        trainer_of("index_conditioned", "eager", x).fit(x[:20], resume=state)
+    state = trainer_of("index_conditioned", "eager", x).fit(x).state.state_dict()
+    before = trainer_of("index_conditioned", "eager", x)
+    fresh = parameters(before.model, before.guide)
+    with pytest.raises(ValueError, match="Expected the state of a training with rows 20, actual 21"):
+        before.fit(x[:20], resume=state)
+    assert equal(parameters(before.model, before.guide), fresh)  # nothing is changed
+    for other in ({"passes": 1}, {"epochs": 6}, {"recipe": Recipe(batch_size=7)}):
+        with pytest.raises(ValueError, match="Expected the state of a training with"):
+            trainer_of("index_conditioned", "eager", x, **other).fit(x, resume=state)
+    for wrong in ({}, None, 3, {"phase": 0}):
+        if wrong is not None:
+            with pytest.raises(ValueError, match=r"Expected as resume what trainer.state.state_dict\(\) returned"):
+                trainer_of("index_conditioned", "eager", x).fit(x, resume=wrong)  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="Expected a training that has begun"):
+        trainer_of("index_conditioned", "eager", x).state.state_dict()
     with pytest.raises(RuntimeError, match="log_scale"):
         trainer_of("learned", "eager", x).fit(x, resume=state)
+
+
+def test_a_trainer_that_fits_again_adds_to_its_history() -> None:
+    x = low_rank_rows(21)
+    trainer = trainer_of("index_conditioned", "eager", x)
+    history = trainer.history
+    trainer.fit(x)
+    trainer.fit(x)
+    assert trainer.history is history
+    assert len(history) == 10
+
+
+def test_a_training_that_had_ended_says_nothing_again() -> None:
+    x = low_rank_rows(21)
+    trainer = trainer_of("index_conditioned", "eager", x).fit(x)
+    again = trainer_of("index_conditioned", "eager", x).fit(x, resume=trainer.state.state_dict())
+    assert outcome(again)[:2] == outcome(trainer)[:2]
+    assert equal(parameters(again.model, again.guide), parameters(trainer.model, trainer.guide))
 
 
 def test_a_source_of_rows_is_trained_on_as_its_tensor() -> None:
