@@ -174,7 +174,7 @@ MUTANTS = [
     Mutant("the object given, and not a copy", "estimators/registry.py", "made: Any = deepcopy(as_likelihood(argument))", "made: Any = as_likelihood(argument)", "tests/estimators/test_persistence.py tests/estimators/test_estimator_parts.py tests/estimators/test_estimator_input.py"),
     Mutant("a pair of other networks taken for its own", "estimators/ricvae.py", "is_own = builds_alike(new, taken.model, taken.guide)", "is_own = True", "tests/estimators/test_base.py"),
     Mutant("a subspace without its centre", "estimators/robust_pca.py", "return self._as_events(self._split(X)[0] + self.center_)", "return self._as_events(self._split(X)[0])", "tests/estimators/test_robust_pca.py"),
-    Mutant("networks alike by their tensors alone", "estimators/settings.py", "if not all(map(torch.equal, *made)):", "if False:", "tests/estimators/test_base.py"),
+    Mutant("networks alike by their tensors alone", "estimators/pairs.py", "if not all(map(torch.equal, *made)):", "if False:", "tests/estimators/test_base.py"),
     Mutant("intervals that are not paired", "comparison/result.py", "paired.std(ddof=1) / len(paired) ** 0.5", "values.loc[name].std(ddof=1) / len(paired) ** 0.5"),
     Mutant("a panel where lower and higher are mixed", "plots/comparison.py", "{better} is better", "{better} is worse"),
     Mutant("k-hats that are never red", "plots/guide.py", "which & ((k > 0.7) == is_bad)", "which & (not is_bad)"),

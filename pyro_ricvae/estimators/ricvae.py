@@ -13,20 +13,18 @@ from torch import Tensor, nn
 from pyro_ricvae._core.isolation import random_numbers
 from pyro_ricvae.data.scaling import Kind, Scaling
 from pyro_ricvae.estimators.pair_estimator import PairEstimator
-from pyro_ricvae.estimators.persistence import DoesNotFitError
-from pyro_ricvae.estimators.registry import likelihood_arguments, prior_arguments, saved_part
-from pyro_ricvae.estimators.settings import (
-    Prepared,
-    Settings,
+from pyro_ricvae.estimators.pairs import (
     builds_alike,
     check_pair,
     check_pair_fits,
     check_saved_pair,
     form_of_kl,
-    prepare,
     saved_pair,
     settings_of_pair,
 )
+from pyro_ricvae.estimators.persistence import DoesNotFitError
+from pyro_ricvae.estimators.registry import likelihood_arguments, prior_arguments, saved_part
+from pyro_ricvae.estimators.settings import Prepared, Settings, prepare
 from pyro_ricvae.inference import Recipe, Trainer
 from pyro_ricvae.inference.compile.precision import Precision
 from pyro_ricvae.inference.training.engine import Engine

@@ -307,9 +307,10 @@ class Trainer:
             "kl_weight": float(self.elbo.kl_weight),
             "rows": tally.rows,
             "rows_per_second": tally.rows_per_second,
-            **{name: float(getattr(likelihood_of(self.model), name)) for name in self._schedule},
             **measured,
         }
+        for name in self._schedule:
+            entry.setdefault(name, float(getattr(likelihood_of(self.model), name)))
         self.history.append(entry)
         if self.on_log is not None:
             self.on_log(entry)
