@@ -111,20 +111,20 @@ class VAE(PyroModule):
             If the decoder's outputs do not fit the likelihood or `x`, or the likelihood does not return the
             distribution of the cells.
         """
-        output = self._decoder_output(z)
-        shapes = self._cells_shapes(output, z, x)
+        output, likelihood = self._decoder_output(z), self.likelihood  # once: Pyro registers what is asked for
+        shapes = _cells_shapes(likelihood, output, z, x)
         if observed is None:
-            cells = self._cells(output, x)
-            self._check_cells(cells, shapes)
+            cells = _cells(likelihood, output, x)
+            _check_cells(likelihood, cells, shapes)
         else:
             first = output[0] if isinstance(output, tuple) else output
             if is_validation_enabled():
                 check_observed(observed, first if x is None else x)
             # Where nothing is observed rows lie at the location; or at 0, where there is none of a row's shape.
-            filler = first.detach() if has_row_shapes(self.likelihood) else z.new_zeros(())
-            given = {"observed": observed} if takes_observed(self.likelihood) else {}
-            cells = self._cells(output, None if x is None else torch.where(observed, x, filler), **given)
-            self._check_cells(cells, shapes)
+            filler = first.detach() if has_row_shapes(likelihood) else z.new_zeros(())
+            given = {"observed": observed} if takes_observed(likelihood) else {}
+            cells = _cells(likelihood, output, None if x is None else torch.where(observed, x, filler), **given)
+            _check_cells(likelihood, cells, shapes)
             cells = ObservedCells(cells, observed, filler)
         rows: TorchDistribution = cells.to_event(1)
         return rows
@@ -158,33 +158,6 @@ class VAE(PyroModule):
             value: Tensor = pyro.sample("x", self.decode(z, x, observed), obs=x)
             return value
 
-    def _cells(self, output: Any, x: Tensor | None, **observed: Tensor) -> Any:
-        """Return what the likelihood makes of the decoder's output, with errors that name the site."""
-        name = type(self.likelihood).__name__
-        try:
-            return self.likelihood(output, x, **observed)
-        except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError) or not is_validation_enabled():
-                raise  # without validation it may be the error of a capture, which looks at its type
-            raise ValueError(
-                f"Site 'x': {name} fails on decoder output {describe(output)} and x "
-                f"{'None' if x is None else f'of shape {tuple(x.shape)}'}: {str(error).splitlines()[0]} Give its "
-                "constants and parameters shapes that fit those, as () or (d,)."
-            ) from error
-        except (AttributeError, TypeError) as error:
-            if x is not None:
-                raise
-            raise ValueError(
-                f"Site 'x': {name} fails without x, which is None where replicates are asked for: {error}. Let it "
-                "return the distribution of rows yet to be drawn, which have no residuals."
-            ) from error
-        except ValueError as error:  # torch's validation, which does not know the site
-            raise ValueError(
-                f"Site 'x': expected from the decoder what {name} accepts, finite locations "
-                "and, where it gives a scale, a positive one (end it with softplus or exp), actual: "
-                f"{str(error).splitlines()[0]}"
-            ) from error
-
     def _decoder_output(self, z: Tensor) -> Any:
         """Return the decoder's output in the precision of `z`: under autocast a network's is less."""
         output = self.decoder(z)
@@ -192,43 +165,75 @@ class VAE(PyroModule):
             return tuple(each.to(z.dtype) if isinstance(each, Tensor) else each for each in output)
         return output.to(z.dtype) if isinstance(output, Tensor) else output
 
-    def _cells_shapes(self, output: Any, z: Tensor, x: Tensor | None) -> list[tuple[int, ...]]:
-        """Return the shapes that the cells may have, none where only the likelihood knows.
 
-        Raises a ValueError unless `output` is what the likelihood asks for.
-        """
-        n_outputs: Any = self.likelihood.n_outputs  # an int: checked at construction
-        outputs = output if isinstance(output, tuple) else (output,)
-        rows = tuple(z.shape[:-1])
-        fits = len(outputs) == n_outputs and isinstance(output, tuple) == (n_outputs > 1)
-        fits = fits and all(isinstance(each, Tensor) and each.dim() > 0 for each in outputs)
-        if fits and x is None and not has_row_shapes(self.likelihood):
-            return []
-        n_features = x.shape[-1] if x is not None else outputs[0].shape[-1] if fits else 0
-        shapes = shapes_of(self.likelihood, n_features)
-        if not fits or any(each.shape != rows + shape for each, shape in zip(outputs, shapes, strict=True)):
-            asked = " and ".join(str(rows + shape) for shape in dict.fromkeys(shapes))
-            raise ValueError(
-                f"Site 'x': expected {n_outputs} output(s) of shape {asked} from the decoder, for "
-                f"{type(self.likelihood).__name__}, z of shape {tuple(z.shape)} and "
-                f"{'no x' if x is None else f'x of shape {tuple(x.shape)}'}, actual {describe(output)}: change the "
-                "decoder's number of outputs or features, or the likelihood, and keep all dimensions of z but the last."
-            )
-        several = rows if x is None else torch.broadcast_shapes(rows, x.shape[:-1])  # of x, too, there may be
-        return [(*rows, n_features), (*several, n_features)]
+def _cells_shapes(likelihood: Any, output: Any, z: Tensor, x: Tensor | None) -> list[tuple[int, ...]]:
+    """Return the shapes that the cells may have, none where only the likelihood knows.
 
-    def _check_cells(self, cells: Any, shapes: list[tuple[int, ...]]) -> None:
-        """Raise a ValueError unless `cells` is the distribution of the cells."""
-        name = type(self.likelihood).__name__
-        if not isinstance(cells, TorchDistributionMixin):
-            raise ValueError(
-                f"Site 'x': expected {name} to return a distribution of pyro.distributions, actual {describe(cells)}: "
-                "import pyro.distributions as dist, and take that one's."
-            )
-        if cells.event_shape or (shapes and tuple(cells.batch_shape) not in shapes):
-            raise ValueError(
-                f"Site 'x': expected {name} to return the distribution of the cells, of "
-                f"{f'batch shape {shapes[0]}' if shapes else 'their batch shape'} and without an event dimension, "
-                f"actual {describe(cells)}: leave out .to_event(1), which VAE.decode does since likelihoods are of "
-                "cells, and give each cell a distribution of its own."
-            )
+    Raises a ValueError unless `output` is what the likelihood asks for.
+    """
+    n_outputs: Any = likelihood.n_outputs  # an int: checked at construction
+    outputs = output if isinstance(output, tuple) else (output,)
+    rows = tuple(z.shape[:-1])
+    fits = len(outputs) == n_outputs and isinstance(output, tuple) == (n_outputs > 1)
+    fits = fits and all(isinstance(each, Tensor) and each.dim() > 0 for each in outputs)
+    if fits and x is None and not has_row_shapes(likelihood):
+        return []
+    n_features = x.shape[-1] if x is not None else outputs[0].shape[-1] if fits else 0
+    shapes = shapes_of(likelihood, n_features)
+    if not fits or any(each.shape != rows + shape for each, shape in zip(outputs, shapes, strict=True)):
+        asked = " and ".join(str(rows + shape) for shape in dict.fromkeys(shapes))
+        raise ValueError(
+            f"Site 'x': expected {n_outputs} output(s) of shape {asked} from the decoder, for "
+            f"{type(likelihood).__name__}, z of shape {tuple(z.shape)} and "
+            f"{'no x' if x is None else f'x of shape {tuple(x.shape)}'}, actual {describe(output)}: change the "
+            "decoder's number of outputs or features, or the likelihood, and keep all dimensions of z but the last."
+        )
+    # As many dimensions first: comparing tuples of two lengths compares sizes, which a graph would then hold to.
+    if x is None or (x.dim() == z.dim() and x.shape[:-1] == rows):
+        return [(*rows, n_features)]
+    return [(*rows, n_features), (*torch.broadcast_shapes(rows, x.shape[:-1]), n_features)]
+
+
+def _cells(likelihood: Any, output: Any, x: Tensor | None, **observed: Tensor) -> Any:
+    """Return what the likelihood makes of the decoder's output, with errors that name the site."""
+    name = type(likelihood).__name__
+    try:
+        return likelihood(output, x, **observed)
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or not is_validation_enabled():
+            raise  # without validation it may be the error of a capture, which looks at its type
+        raise ValueError(
+            f"Site 'x': {name} fails on decoder output {describe(output)} and x "
+            f"{'None' if x is None else f'of shape {tuple(x.shape)}'}: {str(error).splitlines()[0]} Give its "
+            "constants and parameters shapes that fit those, as () or (d,)."
+        ) from error
+    except (AttributeError, TypeError) as error:
+        if x is not None:
+            raise
+        raise ValueError(
+            f"Site 'x': {name} fails without x, which is None where replicates are asked for: {error}. Let it "
+            "return the distribution of rows yet to be drawn, which have no residuals."
+        ) from error
+    except ValueError as error:  # torch's validation, which does not know the site
+        raise ValueError(
+            f"Site 'x': expected from the decoder what {name} accepts, finite locations "
+            "and, where it gives a scale, a positive one (end it with softplus or exp), actual: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+
+
+def _check_cells(likelihood: Any, cells: Any, shapes: list[tuple[int, ...]]) -> None:
+    """Raise a ValueError unless `cells` is the distribution of the cells."""
+    name = type(likelihood).__name__
+    if not isinstance(cells, TorchDistributionMixin):
+        raise ValueError(
+            f"Site 'x': expected {name} to return a distribution of pyro.distributions, actual {describe(cells)}: "
+            "import pyro.distributions as dist, and take that one's."
+        )
+    if cells.event_shape or (shapes and tuple(cells.batch_shape) not in shapes):
+        raise ValueError(
+            f"Site 'x': expected {name} to return the distribution of the cells, of "
+            f"{f'batch shape {shapes[0]}' if shapes else 'their batch shape'} and without an event dimension, "
+            f"actual {describe(cells)}: leave out .to_event(1), which VAE.decode does since likelihoods are of "
+            "cells, and give each cell a distribution of its own."
+        )

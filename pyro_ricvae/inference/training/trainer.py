@@ -261,6 +261,7 @@ class Trainer:
         else:
             state.keep(measured)
             self._log(phase, state.number / steps_per_epoch, tally, rate, measured)
+        state.tally = Tally()  # once more: its clock leaves this look out
 
     def _set_schedules(self, progress: float) -> None:
         """Set KL weight and what the likelihood has in its schedule, at a share of the first phase.
