@@ -101,12 +101,13 @@ def test_what_there_is_to_go_back_to_is_part_of_the_state() -> None:
 def test_a_training_that_was_slowed_stays_slowed() -> None:
     """The state is taken after it has gone back; what is left is trained at half of the learning rate."""
     x = low_rank_rows(21)
-    whole = trainer_of("index_conditioned", "eager", x, frozenset({4}))
+    whole = trainer_of("index_conditioned", "eager", x, frozenset({4}), epochs=10)
     states: list[Any] = []
     whole.on_log = lambda _: states.append(whole.state.state_dict())
     whole.fit(x)
     state = next(each for each in states if each["phase"] == 0 and each["slowed"] == 0.5)
-    resumed = trainer_of("index_conditioned", "eager", x)
+    assert state["number"] < 18  # there are steps of the phase to come
+    resumed = trainer_of("index_conditioned", "eager", x, epochs=10)
     resumed.model.decoder = Rigged(resumed.model.decoder, set())
     resumed.fit(x, resume=state)
     assert outcome(resumed) == outcome(whole)
