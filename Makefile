@@ -33,6 +33,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED) ## robust PCA, l2-VAE, iC-VAE and RiC-VAE on two dirty data sets; table, pictures, models in $(OUT)
 	$(BIN)/ricvae demo --out $(OUT) --seed $(SEED) --overwrite
 
+# A process a core, and so a thread each, also where tests run scripts.
+test test-fast coverage: export OMP_NUM_THREADS ?= 1
+
 test: $(INSTALLED) ## the tests and the docstring examples, a process a core
 	$(BIN)/python -m pytest -q -n auto --durations=20
 
