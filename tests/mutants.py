@@ -166,7 +166,7 @@ MUTANTS = [
     Mutant("a prior of half the width", "priors/standard_normal.py", "torch.ones(n_latent)", "torch.full((n_latent,), 0.5)"),
     Mutant("a likelihood of rows that gets through", "testing.py", '    _expect_shapes("the cells", cells, shape, ())\n    log_prob', "    log_prob", "tests/test_testing.py"),
     Mutant("a density that need not integrate to one", "testing.py", "abs(worst - 1) < _INTEGRAL_TOLERANCE", "True", "tests/test_testing.py"),
-    Mutant("columns that are forgotten", "estimators/base.py", "self.feature_names_in_ = np.asarray(rows.columns, dtype=object)\n        elif", "pass\n        elif"),
+    Mutant("columns that are forgotten", "estimators/base.py", "self.feature_names_in_ = np.asarray(columns, dtype=object)\n        elif", "pass\n        elif"),
     Mutant("an automatic floor of the centre's cells", "estimators/defaults.py", "away = distances[distances > 0]", "away = distances[distances >= 0]", "tests/estimators/test_defaults.py"),
     Mutant("cleaned rows in standardised units", "estimators/pair_estimator.py", "rows.like(self.scaling_.restore(cleaned.numpy()))", "rows.like(cleaned.numpy())", "tests/estimators/test_estimator.py"),
     Mutant("a newer format that is read", "estimators/persistence.py", 'newer = described["format_version"] > FORMAT_VERSION', "newer = False", "tests/estimators/test_persistence.py"),

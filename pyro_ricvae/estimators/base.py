@@ -1,6 +1,7 @@
 """What estimators of rows have in common: rows in and out, names of columns, scores, and models on disk."""
 # ruff: noqa: N803 -- X is scikit-learn's name
 
+import math
 from pathlib import Path
 from typing import Any, Self
 
@@ -101,9 +102,12 @@ class RowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     def _remember(self, rows: Rows) -> None:
         """Remember what the rows of fit look like."""
-        self.event_shape_, self.n_features_in_ = rows.event_shape, rows.values.shape[1]
-        if rows.columns is not None:
-            self.feature_names_in_ = np.asarray(rows.columns, dtype=object)
+        self._remember_shape(rows.event_shape, rows.columns)
+
+    def _remember_shape(self, event_shape: tuple[int, ...], columns: list[str] | None) -> None:
+        self.event_shape_, self.n_features_in_ = event_shape, math.prod(event_shape)
+        if columns is not None:
+            self.feature_names_in_ = np.asarray(columns, dtype=object)
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
 
@@ -164,8 +168,5 @@ def load(
         raise ValueError(f"Expected the class {name!r}, with which {folder} was saved, actual none: import its module.")
     with persistence.damaged(folder):
         estimator = _CLASSES[name]._from_saved(description, tensors, folder=Path(folder), **given)
-        estimator.event_shape_ = tuple(description["event_shape"])
-        estimator.n_features_in_ = int(np.prod(estimator.event_shape_))
-        if description["feature_names"] is not None:
-            estimator.feature_names_in_ = np.asarray(description["feature_names"], dtype=object)
+        estimator._remember_shape(tuple(description["event_shape"]), description["feature_names"])
     return estimator

@@ -38,17 +38,20 @@ def write(folder: str | Path, description: dict[str, Any], tensors: dict[str, to
     copies = {name: value.clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
     head = {"format_version": FORMAT_VERSION, "pyro_ricvae": __version__}
     text = json.dumps(head | description, indent=1) + "\n"
+
+    def fill(made: Path) -> None:
+        save_file(copies, made / TENSORS)
+        (made / DESCRIPTION).write_text(text)
+
     if folder.is_dir():  # somebody's own, such as a mount point: it is filled, and otherwise stays as it is
         with tempfile.TemporaryDirectory(prefix=".", dir=folder) as name:
-            save_file(copies, Path(name) / TENSORS)
-            (Path(name) / DESCRIPTION).write_text(text)
+            fill(Path(name))
             for file in (TENSORS, DESCRIPTION):  # without the latter nothing is read
                 (Path(name) / file).replace(folder / file)
         return
     with staged(folder.resolve()) as made:
         made.mkdir()
-        save_file(copies, made / TENSORS)
-        (made / DESCRIPTION).write_text(text)
+        fill(made)
 
 
 def read(folder: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
