@@ -9,6 +9,7 @@ import numpy as np
 import pyro
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.hooks import RemovableHandle
 
@@ -131,19 +132,19 @@ def same_random_numbers(leaves: Sequence[Any]) -> Iterator[None]:
 
 
 @contextmanager
-def undisturbed(module: nn.Module, leaves: Sequence[Any]) -> Iterator[RemovableHandle]:
-    """Put random state, Pyro's and torch's settings and buffers back at the end.
+def undisturbed(module: nn.Module, leaves: Sequence[Any], tensors: Sequence[Tensor] = ()) -> Iterator[RemovableHandle]:
+    """Put random state, Pyro's and torch's settings, buffers and other `tensors` back at the end.
 
     Within the context that it gives, the buffers of the modules that run are noted: the model's code may know networks
     that `module` does not.
     """
     settings = pyro.settings.get()
     validated = torch.distributions.Distribution._validate_args
-    buffers = {buffer: buffer.clone() for buffer in module.buffers()}
+    buffers = {buffer: buffer.detach().clone() for buffer in (*module.buffers(), *tensors)}
 
     def note(running: nn.Module, _: Any) -> None:
         for buffer in running.buffers(recurse=False):
-            if buffer not in buffers:
+            if buffer not in buffers and not isinstance(buffer, FakeTensor):  # as which an export has it run
                 buffers[buffer] = buffer.clone()
 
     hook = register_module_forward_pre_hook(note)

@@ -59,6 +59,8 @@ class RecyclingELBO(TraceMeanField_ELBO):
         The number of samples of the latents that the loss is averaged over.
     vectorize_particles : bool, default=False
         Whether the particles are computed at once, in a dimension to the left of all plates.
+    **options
+        Other keywords of `pyro.infer.TraceMeanField_ELBO`, such as `retain_graph`.
 
     Attributes
     ----------
@@ -68,6 +70,8 @@ class RecyclingELBO(TraceMeanField_ELBO):
 
     Raises
     ------
+    TypeError
+        If `TraceMeanField_ELBO` has no such keyword.
     ValueError
         At construction if `passes` is not a whole number >= 1 or `recycle` is unknown. With several passes, if the site
         is missing, does not observe the first argument, or has no sampler or mean as `recycle` asks, or if a plate's
@@ -103,6 +107,7 @@ class RecyclingELBO(TraceMeanField_ELBO):
         max_plate_nesting: int = 1,
         num_particles: int = 1,
         vectorize_particles: bool = False,
+        **options: Any,
     ) -> None:
         if recycle not in get_args(Recycle):
             raise ValueError(f"Expected recycle to be one of {', '.join(get_args(Recycle))}, actual {recycle!r}.")
@@ -110,6 +115,7 @@ class RecyclingELBO(TraceMeanField_ELBO):
             num_particles=positive_int("num_particles", num_particles),
             max_plate_nesting=max_plate_nesting,
             vectorize_particles=vectorize_particles,
+            **options,
         )
         self.passes = positive_int("passes", passes)
         self.recycle = recycle

@@ -1,113 +1,141 @@
-"""Capturing a model, a guide and an objective as one graph of tensor operations."""
+"""Capturing a loss as one graph of tensor operations."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
-from unittest.mock import patch
 
 import torch
-from pyro.infer.elbo import ELBOModule
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
-from torch.utils._pytree import TreeSpec, tree_unflatten
+from torch.fx.graph import CodeGen
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from pyro_ricvae.inference.compile.patches import capturing, silent
+from pyro_ricvae.inference.compile.patches import capturing
+from pyro_ricvae.inference.compile.quiet import silent
+
+_CONVERSIONS = {
+    torch.ops.aten.contiguous.default,
+    torch.ops.aten.type_as.default,
+    *(getattr(torch.ops.aten.to, name) for name in torch.ops.aten.to.overloads()),
+}
 
 
-def differentiable_loss(module: ELBOModule, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor:
-    """Return the loss of `module`, differentiable, also of an objective that has nothing but ``loss_and_grads``.
+@dataclass
+class Graph:
+    """A loss as a graph of tensor operations.
 
-    Such an objective (Rényi's, `TraceGraph_ELBO`) takes the gradient itself, of a surrogate: here the surrogate is kept
-    instead, and the tensor returned has the value of the loss and the gradient of the surrogate.
+    Attributes
+    ----------
+    module : GraphModule
+        From the tensors among the arguments to a list: what `spec` makes the value of, then the surrogates.
+    spec : TreeSpec
+        The structure of the value: a number, or a tuple of some.
     """
-    elbo: Any = module.elbo
-    if hasattr(elbo, "differentiable_loss"):
-        loss: Tensor = module(*args, **kwargs)
-        return loss
-    surrogates: list[Tensor] = []
-    with (
-        patch.object(Tensor, "backward", lambda loss, *_, **__: surrogates.append(loss)),
-        patch.object(Tensor, "item", Tensor.detach),
-    ):
-        value = elbo.loss_and_grads(module.model, module.guide, *args, **kwargs)
-    surrogate = sum(surrogates, start=torch.zeros(()))
-    return surrogate + (torch.as_tensor(value) - surrogate).detach()
 
+    module: GraphModule
+    spec: TreeSpec
 
-def trained_tensors(loss: Tensor) -> list[Tensor]:
-    """Return the tensors that a backward of `loss` gives a gradient to, wherever they are kept."""
-    found: list[Tensor] = []
-    seen: set[Any] = set()
-    pending: list[Any] = [loss.grad_fn]
-    while pending:
-        function = pending.pop()
-        if function is None or function in seen:
-            continue
-        seen.add(function)
-        if hasattr(function, "variable"):
-            found.append(function.variable)
-        pending += [following for following, _ in function.next_functions]
-    return found
+    def value_and_surrogates(self, outputs: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Return what `module`, or what was compiled from it, returned, in its two parts."""
+        n = self.spec.num_leaves
+        return list(outputs[:n]), list(outputs[n:])
 
 
 class _Program(nn.Module):
-    """The loss as a function of tensors alone; all other arguments are what they were."""
+    """A loss as a function of tensors alone; all other arguments are what they were."""
 
-    def __init__(self, module: ELBOModule, leaves: Sequence[Any], spec: TreeSpec) -> None:
+    def __init__(
+        self,
+        loss: Callable[..., Any],
+        leaves: Sequence[Any],
+        spec: TreeSpec,
+        modules: Sequence[nn.Module],
+        recorded: Any,
+    ) -> None:
         super().__init__()
-        self.module, self.leaves, self.spec = module, leaves, spec
+        self.modules_of_the_loss = nn.ModuleList(modules)
+        self.loss, self.leaves, self.spec, self.recorded = loss, leaves, spec, recorded
 
-    def forward(self, *tensors: Tensor) -> Tensor:
+    def forward(self, *tensors: Tensor) -> list[Tensor]:
         given = iter(tensors)
         leaves = [next(given) if isinstance(leaf, Tensor) else leaf for leaf in self.leaves]
         args, kwargs = tree_unflatten(leaves, self.spec)
-        return differentiable_loss(self.module, args, kwargs)
+        numbers, self.recorded.spec = tree_flatten(self.loss(*args, **kwargs))
+        values = [each if isinstance(each, Tensor) else torch.tensor(each, dtype=torch.float64) for each in numbers]
+        if self.recorded.valid:
+            valid = self.recorded.valid[0]
+            for each in self.recorded.valid[1:]:
+                valid = valid & each
+            values = [torch.where(valid, value, torch.nan) for value in values]
+        return [*values, *self.recorded.surrogates]
 
 
 def capture(
-    module: ELBOModule,
+    loss: Callable[..., Any],
     leaves: Sequence[Any],
     spec: TreeSpec,
+    *,
     with_rows: Sequence[bool] | None,
-    trained: Sequence[Tensor],
-) -> GraphModule:
-    """Return the loss of `module` as a graph of tensor operations, called with the tensors among the arguments.
+    modules: Sequence[nn.Module],
+    shared: Sequence[Tensor],
+) -> Graph:
+    """Return a loss as a graph of tensor operations, called with the tensors among the arguments.
 
     Parameters
     ----------
-    module : ELBOModule
-        What is captured. The graph shares its parameters and buffers.
+    loss : callable
+        What is captured: it returns a number or a tuple of numbers, as tensors or not, and may have Pyro take a
+        gradient by itself.
     leaves, spec
         Its arguments, as ``tree_flatten((args, kwargs))`` gives them.
     with_rows : sequence of bool or None
         Of each tensor among the arguments, whether its first dimension is the batch, whose length may vary (2 or more).
         None keeps all shapes.
-    trained : sequence of Tensor
-        The tensors that get a gradient, see `trained_tensors`. Those that are no parameter of `module`, a
-        ``pyro.param`` for one, get it from the graph too.
+    modules : sequence of Module
+        What it runs. The graph shares their parameters and buffers.
+    shared : sequence of Tensor
+        Other tensors that the graph has to share, a ``pyro.param`` for one: they get a gradient, or change in place.
 
     Returns
     -------
-    GraphModule
-        Without branches, Pyro's handlers and values read by Python.
+    Graph
+        Without branches, Pyro's handlers and values read by Python. Its value is NaN where what Pyro would have
+        validated is not valid.
     """
     # Copies: of a view, an export takes the whole that it is a view of for an input.
-    tensors = tuple(leaf.detach().clone() for leaf in leaves if isinstance(leaf, Tensor))
+    with torch.inference_mode(False):
+        tensors = tuple(
+            _copy(leaf).detach().requires_grad_(leaf.requires_grad) for leaf in leaves if isinstance(leaf, Tensor)
+        )
+    graded = torch.is_grad_enabled()
     dynamic_shapes: Any = None
     if with_rows is not None:
         batch = torch.export.Dim("batch", min=2)
         dynamic_shapes = (tuple({0: batch} if varies else None for varies in with_rows),)
-    with capturing():
-        program = torch.export.export(
-            _Program(module, leaves, spec), tensors, strict=False, dynamic_shapes=dynamic_shapes
-        )
+    with (
+        torch.inference_mode(False),
+        torch.set_grad_enabled(graded),
+        capturing() as recorded,
+        _same_attributes(modules),
+    ):
+        program = _Program(loss, leaves, spec, _outermost(modules), recorded)
+        exported = torch.export.export(program, tensors, strict=False, dynamic_shapes=dynamic_shapes)
         # Pyro and torch have validated the first call; guards at every call would only cost time.
-        guards = {"check_guards": False} if "check_guards" in inspect.signature(program.module).parameters else {}
-        graph: Any = program.module(**guards)
+        guards = {"check_guards": False} if "check_guards" in inspect.signature(exported.module).parameters else {}
+        graph: Any = exported.module(**guards)
     with silent():  # older releases of torch warn of nodes that are in between
-        _share(graph, trained)
+        _share(graph, shared)
         _simplify(graph)
-    return graph  # type: ignore[no-any-return]
+    return Graph(graph, recorded.spec)
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    """Return a copy that has its memory for itself, and the same strides."""
+    if tensor.is_contiguous():
+        return tensor.clone(memory_format=torch.contiguous_format)
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device).copy_(tensor)
 
 
 def batch_length(leaves: Sequence[Any]) -> int | None:
@@ -118,9 +146,29 @@ def batch_length(leaves: Sequence[Any]) -> int | None:
     return None
 
 
-def _share(graph: GraphModule, trained: Sequence[Tensor]) -> None:
-    """Put the tensors that are trained in the place of their copies: an export detaches what is no parameter of it."""
-    memory = {tensor.data_ptr(): tensor for tensor in trained if tensor.numel()}
+@contextmanager
+def _same_attributes(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Put the attributes of all modules back: an export leaves copies of lists and dictionaries in their place."""
+    before = [
+        (part, dict(vars(part))) for part in {id(part): part for each in modules for part in each.modules()}.values()
+    ]
+    try:
+        yield
+    finally:
+        for part, attributes in before:
+            vars(part).clear()
+            vars(part).update(attributes)
+
+
+def _outermost(modules: Sequence[nn.Module]) -> list[nn.Module]:
+    """Return the modules that are in no other of them."""
+    inner = {id(part) for each in modules for part in list(each.modules())[1:]}
+    return list({id(each): each for each in modules if id(each) not in inner}.values())
+
+
+def _share(graph: GraphModule, shared: Sequence[Tensor]) -> None:
+    """Put the tensors that are shared in the place of their copies: an export detaches what is no parameter of it."""
+    memory = {tensor.data_ptr(): tensor for tensor in shared if tensor.numel()}
     for node in graph.graph.nodes:
         if node.op == "get_attr":
             *path, name = str(node.target).split(".")
@@ -140,11 +188,12 @@ def _simplify(graph: GraphModule) -> None:
         if node.target is torch.ops.aten._assert_tensor_metadata.default:
             graph.graph.erase_node(node)
     graph.graph.eliminate_dead_code(_has_effect)
+    graph.graph.set_codegen(CodeGen())  # tensors in, tensors out
     graph.recompile()
 
 
 def _inline_without_gradients(graph: GraphModule) -> None:
-    """Replace what ran under ``torch.no_grad``, which every ``sample`` does, by its operations, detached at the end.
+    """Replace what ran under ``torch.no_grad``, which every ``sample`` does, by its operations, on detached tensors.
 
     An export makes a function of it that ``torch.compile`` cannot take.
     """
@@ -152,15 +201,35 @@ def _inline_without_gradients(graph: GraphModule) -> None:
         enabled, body, *inputs = call.args
         inner: Any = graph.get_submodule(body.target)
         _inline_without_gradients(inner)
-        known = dict(zip(inner.graph.find_nodes(op="placeholder"), inputs, strict=True))
+        placeholders = inner.graph.find_nodes(op="placeholder")
+        known = dict(zip(placeholders, inputs, strict=True))
         with graph.graph.inserting_before(call):
-            outputs: Any = graph.graph.graph_copy(inner.graph, known)
             if not enabled:
-                outputs = [graph.graph.call_function(torch.ops.aten.detach.default, (output,)) for output in outputs]
+                for placeholder, given in zip(placeholders, inputs, strict=True):
+                    if isinstance(given.meta.get("val"), Tensor):
+                        known[placeholder] = graph.graph.call_function(torch.ops.aten.detach.default, (given,))
+            outputs: Any = graph.graph.graph_copy(inner.graph, known)
+        # What is passed through keeps its gradient.
+        (returned,) = inner.graph.find_nodes(op="output")
+        back = dict(zip(placeholders, inputs, strict=True))
+        outputs = [back.get(_itself(was), now) for was, now in zip(returned.args[0], outputs, strict=True)]
         for part in list(call.users):
             part.replace_all_uses_with(outputs[part.args[1]])
             graph.graph.erase_node(part)
         graph.graph.erase_node(call)
+
+
+def _itself(node: Any) -> Any:
+    """Return the tensor that a conversion to the type that it has, which copies nothing, returns; or `node`."""
+    while isinstance(node, Node) and node.target in _CONVERSIONS and True not in node.args:
+        given: Any = node.args[0]
+        one, other = node.meta.get("val"), given.meta.get("val")
+        if one is None or other is None or (one.dtype, one.device) != (other.dtype, other.device):
+            break
+        if node.target is torch.ops.aten.contiguous.default and not other.is_contiguous():
+            break
+        node = given
+    return node
 
 
 def _has_effect(node: Node) -> bool:

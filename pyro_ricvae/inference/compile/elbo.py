@@ -1,21 +1,26 @@
 """Any ELBOModule as one compiled graph."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
+import pyro
 import torch
 from pyro.infer.elbo import ELBOModule
 from torch import Tensor, nn
-from torch.utils._pytree import TreeSpec, tree_flatten
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from pyro_ricvae._core.errors import explained_out_of_memory
+from pyro_ricvae._core.isolation import own_parameters, undisturbed
 from pyro_ricvae.inference.compile.capture import batch_length
-from pyro_ricvae.inference.compile.precision import Precision, check_precision, warn_if_slow, worth_bf16
-from pyro_ricvae.inference.compile.program import Program, build_program, warn
+from pyro_ricvae.inference.compile.graphs import Graphs
+from pyro_ricvae.inference.compile.kinds import Options
+from pyro_ricvae.inference.compile.patches import LOCK
+from pyro_ricvae.inference.compile.precision import Precision, check_precision
+from pyro_ricvae.inference.compile.watch import leaves_of_gradient
 
-# Arguments that are part of a graph are compared by value if they are of these types, otherwise by identity.
-_PLAIN = (bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size)
+# Calls as Pyro makes them, until there is a graph or it is known that there will be none.
+_MOST_PREPARATIONS = 5
 
 
 def compile_elbo(
@@ -24,6 +29,7 @@ def compile_elbo(
     precision: Precision = "auto",
     fallback_random: bool = False,
     dynamic: bool = True,
+    compiled: bool = True,
 ) -> "CompiledELBO":
     """Compile an objective, with its model and guide, into one graph.
 
@@ -82,13 +88,14 @@ def compile_elbo(
     >>> loss = compile_elbo(Trace_ELBO()(model, lambda x: None), x)  # doctest: +SKIP
     >>> loss(x[:30]).backward()  # doctest: +SKIP
     """
-    compiled = CompiledELBO(elbo_module, precision=precision, fallback_random=fallback_random, dynamic=dynamic)
-    compiled.prepare(*args)
-    return compiled
+    loss = CompiledELBO(
+        elbo_module, precision=precision, fallback_random=fallback_random, dynamic=dynamic, compiled=compiled
+    )
+    return loss.prepare(*args)
 
 
 class CompiledELBO(nn.Module):
-    """An objective that is captured and compiled when it is first called; see `compile_elbo`.
+    """An objective that is captured and compiled at its second call of a kind; see `compile_elbo`.
 
     Parameters
     ----------
@@ -102,7 +109,9 @@ class CompiledELBO(nn.Module):
     ----------
     module : ELBOModule
         As given.
-    precision : {"fp32", "bf16"}
+    options : Options
+        As given.
+    precision : {"auto", "fp32", "bf16"}
         What "auto" came to, once something is captured.
     engines : list of str
         How it runs, one entry for each graph: "compiled", "captured" or "eager".
@@ -125,19 +134,39 @@ class CompiledELBO(nn.Module):
             )
         check_precision(precision)
         self.module = module
-        self.precision = precision
-        self.fallback_random = fallback_random
-        self.dynamic = dynamic
-        self.compiled = compiled
-        self._programs: dict[Any, Program] = {}
-        self._kind: list[Any] | None = None
-        self._with_rows: list[bool] | None = None
-        self._parts = list(module.modules())  # to walk through them takes longer than to ask each for its mode
+        self.options = Options(precision, fallback_random, dynamic, compiled)
+        self._begin()
+
+    def _begin(self) -> None:
+        module = self.module
+        differentiable = hasattr(module.elbo, "differentiable_loss")
+        self._loss = _called if differentiable else with_gradient
+        self._graphs = Graphs(
+            module if differentiable else partial(_value, module),
+            {"module": module},
+            ["module"],
+            lambda: (module.model, module.guide),
+            self.options,
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the graphs out, which belong to these parameters: a copy makes its own."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_graphs", "_loss")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self.options = Options(**vars(self.options))
+        self._begin()
+
+    @property
+    def precision(self) -> Precision:
+        """Of the matrix products."""
+        return self.options.precision
 
     @property
     def engines(self) -> list[str]:
         """How it runs, one entry for each graph."""
-        return [program.engine for program in self._programs.values()]
+        return self._graphs.engines
 
     def prepare(self, *args: Any, **kwargs: Any) -> "CompiledELBO":
         """Capture and compile for arguments like these, unless that was done; return the objective itself."""
@@ -147,141 +176,125 @@ class CompiledELBO(nn.Module):
     def captures(self, *args: Any, **kwargs: Any) -> bool:
         """Return whether arguments like these run as a graph, which is made if there is none yet."""
         leaves, spec = tree_flatten((args, kwargs))
-        with explained_out_of_memory(batch_length(leaves)):
-            return self._program(leaves, spec).engine != "eager"
+        with LOCK, explained_out_of_memory(batch_length(leaves)), torch.inference_mode(False), torch.enable_grad():
+            leaves = [leaf.clone() if isinstance(leaf, Tensor) and leaf.is_inference() else leaf for leaf in leaves]
+            for _ in range(_MOST_PREPARATIONS):
+                if self._graphs.find(leaves, spec) is not None:
+                    return True
+                if self._graphs.refuses(leaves, spec):
+                    return False
+                with undisturbed(self.module, leaves, self._graphs.tensors()):
+                    self._as_pyro(leaves, spec, at_once=True)
+        return False
+
+    def has_graph(self, *args: Any, **kwargs: Any) -> bool:
+        """Return whether these arguments have a graph, and nothing has changed that Python read for it."""
+        leaves, spec = tree_flatten((args, kwargs))
+        with LOCK:
+            return self._graphs.has(leaves, spec)
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """Return the loss, as the module itself does.
 
         Raises
         ------
-        TypeError, ValueError
-            If the arguments are not of the kind that was captured.
-        RuntimeError
-            If a ``pyro.param`` has been replaced since.
         torch.OutOfMemoryError
             If memory does not suffice: the message suggests a batch size.
+        Exception
+            What the module itself raises.
         """
         leaves, spec = tree_flatten((args, kwargs))
         with explained_out_of_memory(batch_length(leaves)):
-            program = self._program(leaves, spec)
-            program.check_store()
-            run = program.run if torch.is_grad_enabled() else program.evaluate
-            with self._autocast():
-                return run(*(leaf for leaf in leaves if isinstance(leaf, Tensor)))
+            with LOCK:
+                program = self._graphs.find(leaves, spec)
+                if program is None:
+                    return self._as_pyro(leaves, spec)
+            with self._graphs.autocast():
+                values, surrogates = program(leaves)
+            loss: Tensor = values[0]
+            if program.engine == "compiled" and loss.grad_fn is not None:
+                loss.grad_fn.register_prehook(_refuse_second_derivatives)
+            for surrogate in surrogates:
+                loss = loss.detach() if surrogate is surrogates[0] else loss
+                loss = loss + (surrogate - surrogate.detach())
+            return loss
 
-    def _program(self, leaves: Sequence[Any], spec: TreeSpec) -> Program:
-        """Return the graph for these arguments, which is made if there is none yet."""
-        rows = batch_length(leaves) if self.dynamic else None
-        kind, with_rows = self._checked(leaves, spec, rows)
-        fixed_by = next((each.fixed_by for each in self._programs.values() if each.fixed_by), None)
-        varies = rows is not None and rows >= 2 and fixed_by is None
-        if (key := self._key("any" if varies else rows)) not in self._programs:
-            if fixed_by is not None:
-                warn(
-                    f"A batch of {rows} rows is captured anew, since the length of the batch is part of the graph "
-                    f"(a loop over it, or a plate that draws some of it, makes it so): {fixed_by}."
-                )
-            program = build_program(
-                self.module,
-                leaves,
-                spec,
-                with_rows=with_rows if varies else None,
-                engine="compiled" if self.compiled else "captured",
-                fallback_random=self.fallback_random,
-                autocast=self._autocast,
-            )
-            # Not the key of before: the first call may set what Pyro finds out by itself.
-            key = self._key("any" if varies and program.fixed_by is None else rows)
-            self._programs[key] = program
-        self._kind, self._with_rows = kind, with_rows
-        return self._programs[key]
+    def _as_pyro(self, leaves: Sequence[Any], spec: TreeSpec, *, at_once: bool = False) -> Tensor:
+        """Return the loss as Pyro computes it; learn from it what a graph has to do."""
+        self._place_kl_weight(leaves)
+        watch = self._graphs.watch(leaves, spec, at_once=at_once)
+        args, kwargs = tree_unflatten(leaves, spec)
+        with own_parameters(), self._graphs.autocast():
+            loss: Tensor = self._loss(self.module, args, kwargs)
+        if watch is not None and isinstance(loss, Tensor):
+            trained = leaves_of_gradient(loss)
+            gradients = torch.autograd.grad(loss, trained, allow_unused=True, retain_graph=True) if trained else ()
+            watch.end([loss], gradients)
+            self._graphs.learn(watch, leaves, spec, trained)
+        return loss
 
-    def _key(self, rows: int | str | None) -> tuple[Any, ...]:
-        """Return what a graph is made for: the length of a batch, "any" where it may vary, modes and settings."""
-        return rows, tuple([part.training for part in self._parts]), _constants(self.module.elbo)
-
-    def _checked(self, leaves: Sequence[Any], spec: TreeSpec, rows: int | None) -> tuple[list[Any], list[bool] | None]:
-        """Return the kind of the arguments, and which tensors hold the batch; raise an error if they have changed."""
-        with_rows = self._with_rows
-        new = with_rows is None and rows is not None and rows >= 2
-        if new:
-            # Of a batch of one row nobody knows what else is one: it is decided by the first that is longer.
-            tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-            with_rows = [tensor.dim() > 0 and tensor.shape[0] == rows for tensor in tensors]
-        varying = iter(with_rows or [])
-        kind = [
-            spec,
-            *(_kind(leaf, next(varying, False), rows) if isinstance(leaf, Tensor) else leaf for leaf in leaves),
-        ]
-        if self._kind is None:
-            self._choose_precision(leaves)
-        elif new:
-            _check_kind([_without_length(each) for each in self._kind], [_without_length(each) for each in kind], True)
-        else:
-            _check_kind(self._kind, kind, self.dynamic)
-        return kind, with_rows
-
-    def _choose_precision(self, leaves: Sequence[Any]) -> None:
-        """Choose the precision, and bring the KL weight to the device: a graph takes it from there."""
-        self._device = _device(self.module, leaves)
-        if self.precision == "auto":
-            # Of another pair nobody knows whether it can bear its networks' outputs in bfloat16.
-            known = all(getattr(part, "autocast_safe", False) for part in (self.module.model, self.module.guide))
-            faster = known and worth_bf16(self.module, batch_length(leaves) or 1, self._device)
-            self.precision = "bf16" if faster and not self.fallback_random else "fp32"
-        elif self.precision == "bf16":
-            warn_if_slow(self._device)
+    def _place_kl_weight(self, leaves: Sequence[Any]) -> None:
+        """Bring the KL weight to the device: a graph takes it from there."""
         kl_weight = getattr(self.module.elbo, "kl_weight", None)
-        if isinstance(kl_weight, Tensor) and kl_weight.device != self._device:
-            kl_weight.data = kl_weight.to(self._device)
-
-    def _autocast(self) -> Any:
-        return torch.autocast(self._device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+        tensors = (*self.module.parameters(), *(leaf for leaf in leaves if isinstance(leaf, Tensor)))
+        if isinstance(kl_weight, Tensor) and tensors and kl_weight.device != tensors[0].device:
+            kl_weight.data = kl_weight.to(tensors[0].device)
 
 
-def _device(module: nn.Module, leaves: Sequence[Any]) -> torch.device:
-    """Return the device of the parameters, or of the arguments where there are none."""
-    for tensor in (*module.parameters(), *leaves):
-        if isinstance(tensor, Tensor):
-            return tensor.device
-    return torch.get_default_device()
-
-
-def _kind(tensor: Tensor, varies: bool, rows: int | None) -> Any:
-    """Return what has to be the same of a tensor in every call."""
-    batch = varies and tensor.dim() > 0 and tensor.shape[0] == rows
-    return (("rows", *tensor.shape[1:]) if batch else tuple(tensor.shape), tensor.dtype, tensor.device)
-
-
-def _without_length(kind: Any) -> Any:
-    """Return the kind of a tensor without the length of its first dimension."""
-    return (("any", *kind[0][1:]), *kind[1:]) if isinstance(kind, tuple) else kind
-
-
-def _check_kind(captured: list[Any], actual: list[Any], dynamic: bool) -> None:
-    """Raise an error unless the arguments are of the kind that was captured."""
-    if captured[0] != actual[0]:
-        raise TypeError(f"Expected arguments as captured, {captured[0]}, actual {actual[0]}: compile again for these.")
-    for position, (one, other) in enumerate(zip(captured[1:], actual[1:], strict=True)):
-        if one is other or (type(one) is type(other) and isinstance(one, (*_PLAIN, tuple)) and one == other):
-            continue
-        if isinstance(one, tuple) and isinstance(other, tuple):
-            raise ValueError(
-                f"Argument {position}: expected a tensor of shape {one[0]}, {one[1]}, on {one[2]}, as captured, actual "
-                f"{other[0]}, {other[1]}, on {other[2]}: convert it, or compile again for it"
-                f"{'' if dynamic else ', with dynamic=True if batches differ in length'}."
-            )
-        raise ValueError(
-            f"Argument {position}: expected {_described(one)}, which is part of the graph, actual {_described(other)}: "
-            "compile again for it, or give numbers that change as 0-dim tensors."
+def _refuse_second_derivatives(_: Any) -> None:
+    """Say what to do where torch's own error says only that a compiled function has none."""
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "A compiled loss has no second derivatives (create_graph=True): give compile_elbo compiled=False, for a "
+            "graph that has them."
         )
 
 
-def _described(kind: Any) -> str:
-    return f"a tensor of shape {kind[0]}" if isinstance(kind, tuple) else repr(kind)
+def _called(module: ELBOModule, args: Any, kwargs: Any) -> Tensor:
+    loss: Tensor = module(*args, **kwargs)
+    return loss
 
 
-def _constants(elbo: Any) -> tuple[Any, ...]:
-    """Return the settings of an objective, such as its passes, that are part of a graph."""
-    return tuple((name, value) for name, value in vars(elbo).items() if isinstance(value, bool | int | float | str))
+def _value(module: ELBOModule, *args: Any, **kwargs: Any) -> Any:
+    elbo: Any = module.elbo
+    return elbo.loss_and_grads(module.model, module.guide, *args, **kwargs)
+
+
+def with_gradient(module: ELBOModule, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor:
+    """Return the loss of an objective that has nothing but ``loss_and_grads``, such as Rényi's, differentiable.
+
+    Its backward gives the gradient that the objective has taken by itself.
+    """
+    known = _all_parameters(module)
+    before = [(tensor, tensor.grad) for tensor in known]
+    for tensor in known:
+        tensor.grad = None
+    value = _value(module, *args, **kwargs)
+    tensors = _all_parameters(module)
+    gradients = [tensor.grad for tensor in tensors]
+    for tensor in tensors:
+        tensor.grad = None
+    for tensor, gradient in before:
+        tensor.grad = gradient
+    pairs = [(tensor, gradient) for tensor, gradient in zip(tensors, gradients, strict=True) if gradient is not None]
+    given: Any = _Given
+    loss: Tensor = given.apply(value, [gradient for _, gradient in pairs], *(tensor for tensor, _ in pairs))
+    return loss
+
+
+def _all_parameters(module: ELBOModule) -> list[Tensor]:
+    stored = [value for _, value in pyro.get_param_store().named_parameters()]
+    return list({id(tensor): tensor for tensor in (*module.parameters(), *stored)}.values())
+
+
+class _Given(torch.autograd.Function):
+    """A number, as a function of tensors whose gradient is known."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Any, gradients: list[Tensor], *tensors: Tensor) -> Tensor:
+        ctx.gradients = gradients
+        return torch.as_tensor(value, dtype=tensors[0].dtype if tensors else None).clone()
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> Any:
+        return None, None, *(upstream[0] * gradient for gradient in ctx.gradients)

@@ -1,13 +1,15 @@
-"""What has to be known of Pyro's and torch's insides for a capture: what is replaced for its time, and why."""
+"""What has to be known of Pyro's and torch's insides for a capture: what is replaced for its time, and why.
+
+A replacement holds for the thread that captures, and, where it changes what is returned, for calls by Pyro alone: what
+a user's code calls is what it always is.
+"""
 
 import builtins
-import logging
 import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
-from functools import cache
-from io import StringIO
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache, wraps
 from operator import attrgetter
 from typing import Any
 from unittest.mock import patch
@@ -20,57 +22,141 @@ from pyro.ops import einsum, tensor_utils
 from pyro.poutine.indep_messenger import CondIndepStackFrame, IndepMessenger
 from pyro.poutine.scale_messenger import ScaleMessenger
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.distributions import Distribution, constraints
 from torch.library import Library
+from torch.utils._pytree import TreeSpec
 
 from pyro_ricvae._core.isolation import without_modules
+from pyro_ricvae.inference.compile.code import is_librarys
+from pyro_ricvae.inference.compile.quiet import silent
+
+# Pyro's handlers and store, and all that is replaced here, are one for the process: one thread at a time.
+LOCK = threading.RLock()
+
+
+class ValueReadError(RuntimeError):
+    """A user's code reads the value of a tensor, which a graph does not have."""
+
+
+class Recorded:
+    """What a capture keeps of a loss besides its value.
+
+    Attributes
+    ----------
+    surrogates : list of Tensor
+        What Pyro would have taken the gradient of.
+    valid : list of Tensor
+        Whether what Pyro would have validated is valid, one boolean each.
+    spec : TreeSpec
+        The structure of the value.
+    """
+
+    spec: TreeSpec
+
+    def __init__(self) -> None:
+        self.surrogates: list[Tensor] = []
+        self.valid: list[Tensor] = []
+
+
+class _Replacements(ExitStack):
+    """Replacements for the time of the block, in this thread."""
+
+    def replace(self, owner: Any, name: str, replacement: Callable[..., Any], by: str = "") -> None:
+        """Replace a function, for callers in modules that begin with `by`."""
+        original, thread = getattr(owner, name), threading.get_ident()
+
+        @wraps(original)
+        def either(*args: Any, **kwargs: Any) -> Any:
+            ours = threading.get_ident() == thread and _caller(2).startswith(by)
+            return (replacement if ours else original)(*args, **kwargs)
+
+        self.enter_context(patch.object(owner, name, either))
+
+    def refuse(self, owner: Any, name: str, *, also_fake: bool) -> None:
+        """Have a user's code that reads a value, of a tensor outside of the graph, raise a `ValueReadError`."""
+        original, thread = getattr(owner, name), threading.get_ident()
+
+        @wraps(original)
+        def checked(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+            users = threading.get_ident() == thread and not is_librarys(_caller(2))
+            if users and (also_fake or not isinstance(tensor, FakeTensor)):
+                raise ValueReadError(f"the value of a tensor is read, by {name}")
+            return original(tensor, *args, **kwargs)
+
+        self.enter_context(patch.object(owner, name, checked))
+
+
+def _caller(depth: int) -> str:
+    """Return the name of the module whose code calls a replacement."""
+    return str(sys._getframe(depth).f_globals.get("__name__"))
 
 
 @contextmanager
-def silent() -> Iterator[None]:
-    """Keep what torch prints and logs of a failure, a whole graph: the one line of it that helps is in the error."""
-    logged = logging.root.manager.disable
-    logging.disable()
-    try:
-        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(logged)
-
-
-@contextmanager
-def capturing() -> Iterator[None]:
-    """Let no value be read from a tensor, which a graph cannot do, and keep what the capture leaves behind away."""
+def capturing() -> Iterator[Recorded]:
+    """Have what Pyro reads from tensors, to report and to validate it, recorded, and keep what is left behind away."""
     _complete_torch()
-    store = pyro.get_param_store()
-    with ExitStack() as stack:
-        stack.enter_context(pyro.validation_enabled(False))
+    store, recorded = pyro.get_param_store(), Recorded()
+    with _Replacements() as stack:
+        # Distributions are validated as the user has it set, see `_record_validation`; what else is, has been.
+        stack.enter_context(pyro.settings.context(validate_infer=False, validate_poutine=False))
         stack.enter_context(store.scope(without_modules(store.get_state())))
         stack.enter_context(silent())
-        stack.enter_context(patch.object(torch._C, "_get_tracing_state", _pyro_is_traced))
-        # A distribution made before keeps its own setting; the first call has been validated.
-        stack.enter_context(patch.object(torch.distributions.Distribution, "_validate_sample", lambda *_: None))
-        stack.enter_context(patch.object(ScaleMessenger, "__init__", _set_scale))
-        stack.enter_context(patch.object(traceenum_elbo, "_get_common_scale", lambda scales: scales[0]))
-        stack.enter_context(patch.object(torch.distributions.dirichlet, "_Dirichlet", _Dirichlet))
-        stack.enter_context(patch.object(IndepMessenger, "__iter__", _iterate))
-        stack.enter_context(patch.object(Dice, "compute_expectation", _expectation))
-        stack.enter_context(patch.object(einsum, "contract_expression", _contract_expression))
+        stack.replace(torch._C, "_get_tracing_state", _is_traced, by="pyro.")
+        stack.replace(ScaleMessenger, "__init__", _set_scale)
+        stack.replace(traceenum_elbo, "_get_common_scale", lambda scales: scales[0])
+        stack.replace(torch.distributions.dirichlet._Dirichlet, "apply", _dirichlet)
+        stack.replace(IndepMessenger, "__iter__", _iterate)
+        stack.replace(Dice, "compute_expectation", _expectation)
+        stack.replace(einsum, "contract_expression", _contract_expression)
         # Equal plates have equal sizes; and a size that varies cannot be hashed.
         key = attrgetter("name", "dim", "counter")
-        stack.enter_context(patch.object(CondIndepStackFrame, "__hash__", lambda frame: hash(key(frame))))
-        # Pyro reads the loss only to report it, and checks it for NaN: both would end in the graph as a branch.
-        stack.enter_context(patch.object(Tensor, "item", Tensor.detach))
+        stack.replace(CondIndepStackFrame, "__hash__", lambda frame: hash(key(frame)))
+        _record_validation(stack, recorded)
+        _record_losses(stack, recorded)
+        _refuse_values(stack)
         for name, module in list(sys.modules.items()):
             if name.startswith("pyro."):
                 for function, replacement in _REPLACEMENTS.items():
                     if hasattr(module, function):
-                        stack.enter_context(patch.object(module, function, replacement))
+                        stack.replace(module, function, replacement)
             names = getattr(module, "__dict__", {"len": None})
             if name.partition(".")[0] not in _NEVER_SEE_A_BATCH and "len" not in names:
                 names["len"] = _len
                 stack.callback(names.pop, "len", None)
-        yield
+        yield recorded
+
+
+def _record_losses(stack: _Replacements, recorded: Recorded) -> None:
+    """Keep what Pyro takes gradients of; and numbers that it reads to report, which Python adds as doubles."""
+    stack.replace(Tensor, "backward", lambda loss, *_, **__: recorded.surrogates.append(loss), by="pyro.")
+    stack.replace(Tensor, "item", lambda tensor: tensor.detach().double(), by="pyro.")
+
+
+def _record_validation(stack: _Replacements, recorded: Recorded) -> None:
+    """Keep whether arguments and values of distributions are valid, in the place of an error where they are not."""
+
+    def note(valid: Tensor) -> bool:
+        recorded.valid.append(valid.all())
+        return True
+
+    def validate(distribution: Any, value: Tensor) -> None:
+        support = getattr(distribution, "support", None)
+        if support is not None:
+            note(support.check(value))
+
+    stack.replace(torch, "_is_all_true", note, by="torch.distributions.")
+    stack.replace(Distribution, "_validate_sample", validate)
+    # It looks at the values to save a factorisation.
+    stack.replace(constraints.positive_definite.__class__, "check", _is_positive_definite)
+
+
+def _refuse_values(stack: _Replacements) -> None:
+    """Have a value that a user's code reads found: of a tensor outside of the graph it would be a constant."""
+    for name in ("item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__", "__complex__"):
+        stack.refuse(Tensor, name, also_fake=False)
+    for owner, name in ((Tensor, "__format__"), (Tensor, "__repr__"), (FakeTensor, "__repr__")):
+        stack.refuse(owner, name, also_fake=True)
 
 
 @cache
@@ -83,12 +169,9 @@ def _complete_torch() -> Library:
     return library
 
 
-def _pyro_is_traced() -> bool:
-    """Return whether it is Pyro that asks: it leaves out checks of values where it is traced for TorchScript.
-
-    So does torch, but its distributions would also draw otherwise.
-    """
-    return str(sys._getframe(1).f_globals.get("__name__")).startswith("pyro.")
+def _is_traced() -> bool:
+    """Return whether Pyro leaves checks of values out, as where it is traced; reporting a loss is no check."""
+    return _caller(3) != "pyro.infer.trace_mean_field_elbo"
 
 
 def _set_scale(messenger: ScaleMessenger, scale: Any) -> None:
@@ -102,24 +185,29 @@ def _len(given: Any) -> Any:
     return given.shape[0] if isinstance(given, Tensor) and given.dim() else builtins.len(given)
 
 
-class _Dirichlet:
-    """torch's reparametrised sample, which is a function with a gradient of its own, of operations that have theirs."""
+def _dirichlet(concentration: Tensor) -> Tensor:
+    """Return torch's reparametrised sample, plus the derivative times a zero that depends on the concentration.
 
-    @staticmethod
-    def apply(concentration: Tensor) -> Tensor:
-        """Return a sample, plus the derivative times a zero that depends on the concentration."""
-        constant = concentration.detach()
-        x = torch._sample_dirichlet(constant)
-        total = constant.sum(-1, keepdim=True).expand_as(constant)
-        change = torch._dirichlet_grad(x, constant, total) * (concentration - constant)
-        return x + (change - x * change.sum(-1, keepdim=True))
+    torch's own is a function with a gradient of its own, which an export sees through.
+    """
+    constant = concentration.detach()
+    x = torch._sample_dirichlet(constant)
+    total = constant.sum(-1, keepdim=True).expand_as(constant)
+    change = torch._dirichlet_grad(x, constant, total) * (concentration - constant)
+    return x + (change - x * change.sum(-1, keepdim=True))
+
+
+def _is_positive_definite(constraint: Any, value: Tensor) -> Tensor:
+    valid: Tensor = super(type(constraint), constraint).check(value) & torch.linalg.cholesky_ex(value).info.eq(0)
+    return valid
 
 
 def _iterate(plate: Any) -> Iterator[Any]:
-    """Loop over a plate as Pyro does; the indices of all of it are numbers, as a site's name may need."""
-    whole = plate.subsample_size == plate.size
-    for number, index in enumerate(_PYROS_ITERATION(plate)):
-        yield number if whole else index
+    """Loop over a plate as Pyro does: the indices of all of it are numbers, as they are to Pyro."""
+    if plate.subsample_size != plate.size:
+        raise ValueReadError("a plate that draws some of its rows is looped over")
+    for number, _ in enumerate(_PYROS_ITERATION(plate)):
+        yield number
 
 
 def _safe_cholesky(x: Tensor) -> Tensor:
@@ -134,9 +222,12 @@ def _safe_cholesky(x: Tensor) -> Tensor:
 
 _PYROS_ITERATION: Any = IndepMessenger.__iter__
 _PYROS_CHOLESKY: Any = tensor_utils.safe_cholesky
-_REPLACEMENTS = {"warn_if_nan": lambda value, *_, **__: value, "safe_cholesky": _safe_cholesky}
+_REPLACEMENTS: dict[str, Callable[..., Any]] = {
+    "warn_if_nan": lambda value, *_, **__: value,
+    "safe_cholesky": _safe_cholesky,
+}
 # All other modules may hold a user's model.
-_NEVER_SEE_A_BATCH = {"torch", "sympy", *sys.stdlib_module_names}
+_NEVER_SEE_A_BATCH = {"torch", "sympy", *sys.stdlib_module_names} - {"__main__"}
 _PYROS_EXPECTATION: Any = Dice.compute_expectation
 _PYROS_CONTRACT_EXPRESSION: Any = einsum.contract_expression
 
@@ -152,5 +243,6 @@ def _contract_expression(equation: str, *shapes: tuple[Any, ...]) -> Any:
 
 def _expectation(dice: Dice, costs: Any) -> Any:
     """Compute an expectation as Pyro does, but leave impossible outcomes out by a zero: a graph keeps its shapes."""
-    with patch.object(Tensor, "masked_select", lambda tensor, mask: torch.where(mask, tensor, 0.0)):
+    with _Replacements() as stack:
+        stack.replace(Tensor, "masked_select", lambda tensor, mask: torch.where(mask, tensor, 0.0), by="pyro.")
         return _PYROS_EXPECTATION(dice, costs)

@@ -1,10 +1,13 @@
 """The precision of a network's matrix products."""
 
 import warnings
+from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
+
+from pyro_ricvae._core.errors import users_level
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -34,8 +37,23 @@ def warn_if_slow(device: torch.device) -> None:
         warnings.warn(
             f"precision='bf16' on {device}: this hardware has no instructions for it, so that it is slower than "
             "'fp32', and only less precise. 'auto' chooses it only where it is faster.",
-            stacklevel=4,
+            stacklevel=users_level(),
         )
+
+
+def choose_precision(
+    precision: Precision, pair: Iterable[Any], module: nn.Module, rows: int, device: torch.device, fallback_random: bool
+) -> Literal["fp32", "bf16"]:
+    """Return what "auto" comes to for a model and a guide, the networks in `module` and a batch of so many rows.
+
+    Of another pair than this package's nobody knows whether it can bear its networks' outputs in bfloat16.
+    """
+    if precision == "auto":
+        known = all(getattr(part, "autocast_safe", False) for part in pair)
+        return "bf16" if known and not fallback_random and worth_bf16(module, rows, device) else "fp32"
+    if precision == "bf16":
+        warn_if_slow(device)
+    return precision
 
 
 def multiplications(module: nn.Module, rows: int) -> int:

@@ -1,27 +1,28 @@
-"""One captured graph: made, verified, compiled, and what to say where that fails."""
+"""One graph in use: what it is for, whether it still is, and how it is verified and compiled."""
 
+import copy
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
 import pyro
 import torch
-from pyro.infer.elbo import ELBOModule
 from torch import Tensor
 from torch.fx import GraphModule
-from torch.utils._pytree import TreeSpec, tree_unflatten
 
 from pyro_ricvae._core.errors import reason
-from pyro_ricvae._core.isolation import other_random_numbers, own_parameters, same_random_numbers, undisturbed
-from pyro_ricvae.inference.compile.capture import capture, differentiable_loss, trained_tensors
-from pyro_ricvae.inference.compile.patches import silent
+from pyro_ricvae._core.isolation import undisturbed
+from pyro_ricvae.inference.compile.capture import Graph
+from pyro_ricvae.inference.compile.dependencies import Dependencies
+from pyro_ricvae.inference.compile.quiet import silent
 
-# How far the captured loss and its gradient may be from the eager ones under one seed, relative to their size. They are
-# equal to the last bit, unless the model depends on something besides its arguments and torch's random numbers.
-_TOLERANCE = 1e-3
+# How far a graph may be from the eager loss, relatively, where sums are taken in another order.
+_TOLERANCE = 1e-5
+
+# A graph is verified again after so many calls, at first and then at the latest.
+_FIRST_CHECK, _LAST_CHECK = 8, 1024
 
 
 class CompilationWarning(UserWarning):
@@ -30,218 +31,213 @@ class CompilationWarning(UserWarning):
 
 @dataclass
 class Program:
-    """The loss for arguments of one kind.
+    """A loss for arguments of one kind.
 
     Attributes
     ----------
+    graph : Graph
+        What was captured.
     run : callable
-        Called with the tensors among the arguments.
-    evaluate : callable
-        The same without gradients, for which nothing is compiled.
-    engine : {"compiled", "captured", "eager"}
-        How it runs.
-    params : dict of str to Tensor
-        The ``pyro.param`` that it trains.
-    fixed_by : str or None
-        Why the length of the batch may not vary, where it should.
-    """
-
-    run: Callable[..., Tensor]
-    evaluate: Callable[..., Tensor]
-    engine: Literal["compiled", "captured", "eager"]
-    params: dict[str, Tensor] = field(default_factory=dict)
-    fixed_by: str | None = None
-
-    def check_store(self) -> None:
-        """Raise a RuntimeError if a ``pyro.param`` is no more what the graph trains."""
-        if self.params:
-            now = dict(pyro.get_param_store().named_parameters())
-            for name, tensor in self.params.items():
-                if now.get(name) is not tensor:
-                    raise RuntimeError(
-                        f"Expected pyro.param {name!r} to be the tensor that was captured, actual "
-                        f"{'another one' if name in now else 'none: the parameter store was cleared'}. Compile again."
-                    )
-
-
-def build_program(
-    module: ELBOModule,
-    leaves: Sequence[Any],
-    spec: TreeSpec,
-    *,
-    with_rows: Sequence[bool] | None,
-    engine: Literal["compiled", "captured"],
-    fallback_random: bool,
-    autocast: Callable[[], Any] = nullcontext,
-) -> Program:
-    """Capture the loss for these arguments, verify and compile it, and leave everything as it was.
-
-    Parameters
-    ----------
-    module : ELBOModule
-        The loss.
-    leaves, spec
-        Its arguments, as ``tree_flatten((args, kwargs))`` gives them.
-    with_rows : sequence of bool or None
-        Of each tensor among them, whether its first dimension is the batch, where the length of that may vary.
+        The same, compiled or not: from the tensors among the arguments to values and surrogates.
     engine : {"compiled", "captured"}
-        Whether to compile what was captured.
-    fallback_random : bool
-        Whether random numbers are drawn as eagerly.
-    autocast : callable
-        The context in which the loss is computed.
-
-    Returns
-    -------
-    Program
-        An eager one, after a `CompilationWarning`, where there is no graph.
+        Whether `run` is compiled.
+    dependencies : Dependencies
+        What Python read while it was captured.
+    arguments : dict of int to Dependencies
+        The same of arguments that are objects, by their position.
+    params : dict of str to Tensor
+        The entries of Pyro's parameter store that it holds.
+    trained : list of Tensor
+        What it gives a gradient to.
+    written : list of Tensor
+        What it changes in place: buffers.
+    dtypes : list of torch.dtype or None
+        Of its values; None for numbers of Python's.
+    copies : bool
+        Whether it runs on contiguous copies of tensors that are not.
     """
 
-    def eagerly(*given: Tensor) -> Tensor:
-        following = iter(given)
-        args, kwargs = tree_unflatten([next(following) if isinstance(leaf, Tensor) else leaf for leaf in leaves], spec)
-        with own_parameters():
-            return differentiable_loss(module, args, kwargs)
+    graph: Graph
+    run: Callable[..., Sequence[Tensor]]
+    engine: Literal["compiled", "captured"]
+    dependencies: Dependencies
+    arguments: dict[int, Dependencies]
+    params: dict[str, Tensor]
+    trained: list[Tensor]
+    written: list[Tensor]
+    dtypes: list[torch.dtype | None]
+    copies: bool
+    calls: int = field(default=0, init=False)
 
-    with torch.inference_mode(False), torch.enable_grad(), undisturbed(module, leaves) as noting_buffers:
-        leaves = [leaf.clone() if isinstance(leaf, Tensor) and leaf.is_inference() else leaf for leaf in leaves]
-        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        with noting_buffers, same_random_numbers(tensors):
-            first = eagerly(*tensors)  # validated as the user has it set: a wrong model gets Pyro's own error
-        with same_random_numbers(tensors):
-            others = other_random_numbers()
-            loss = eagerly(*tensors)  # the first call may have drawn initial values too
-            drawn = other_random_numbers() != others
-        trained = trained_tensors(loss)
-        expected = _with_gradients(loss, trained)
-        if obstacle := _obstacle(drawn, trained_tensors(first), trained):
-            graph, failures = None, [obstacle]
-        else:
-            graph, failures = _captured(module, leaves, spec, with_rows, trained, expected)
-        if graph is None:
-            warn(
-                f"The model, guide or objective cannot be captured, and runs eagerly: {reason(failures[-1])}. "
-                "What depends on the values of tensors has to be a tensor operation, torch.where for one."
+    def holds(self, leaves: Sequence[Any]) -> bool:
+        """Return whether all that Python read is as it was when the loss was captured."""
+        known = pyro.get_param_store()._params
+        return (
+            all(known.get(name) is tensor for name, tensor in self.params.items())
+            and self.dependencies.hold()
+            and all(
+                was.hold() if leaves[position] is was.namespace["argument"] else alike(was, leaves[position])
+                for position, was in self.arguments.items()
             )
-            return Program(eagerly, eagerly, "eager")
-        fixed_by = reason(failures[0]) if failures else None
-        with_rows = None if failures else with_rows
-        run: Callable[..., Tensor] = graph
-        if engine == "compiled":
-            with autocast():
-                run = _compile_or_not(graph, tensors, trained, with_rows, fallback_random)
-            engine = "captured" if run is graph else "compiled"
-    params = {
-        name: value
-        for name, value in pyro.get_param_store().named_parameters()
-        if any(value is tensor for tensor in trained)
-    }
-    return Program(run, graph, engine, params, fixed_by)
+        )
+
+    def is_due(self) -> bool:
+        """Count a call; return whether it is time to verify it again: at calls 8, 16, 32, ..., 1024, 2048, 3072, ..."""
+        self.calls += 1
+        calls = self.calls
+        return calls % _LAST_CHECK == 0 or (_FIRST_CHECK <= calls < _LAST_CHECK and calls & (calls - 1) == 0)
+
+    def __call__(self, leaves: Sequence[Any], run: Callable[..., Sequence[Tensor]] | None = None) -> Any:
+        """Return values and surrogates, two lists."""
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        if self.copies:
+            tensors = [tensor.contiguous() for tensor in tensors]
+        values, surrogates = self.graph.value_and_surrogates((run or self.run)(*tensors))
+        return [
+            value if dtype is None or value.dtype is dtype else value.to(dtype)
+            for value, dtype in zip(values, self.dtypes, strict=True)
+        ], surrogates
 
 
-def _captured(
-    module: ELBOModule,
-    leaves: Sequence[Any],
-    spec: TreeSpec,
-    with_rows: Sequence[bool] | None,
-    trained: Sequence[Tensor],
-    expected: Sequence[Tensor | None],
-) -> tuple[GraphModule | None, list[Exception]]:
-    """Capture the loss, if need be at one length of the batch, and verify it; return what failed as well."""
-    failures: list[Exception] = []
-    for varying in [None] if with_rows is None else [with_rows, None]:
-        try:
-            graph = capture(module, leaves, spec, varying, trained)
-            _verify(graph, [leaf for leaf in leaves if isinstance(leaf, Tensor)], trained, expected)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:
-            failures.append(error)
-        else:
-            return graph, failures
-    return None, failures
+def about_argument(leaf: Any) -> Dependencies:
+    """Return what can be read of an argument that is an object."""
+    return Dependencies({"argument": leaf}, ["argument"])
 
 
-def _compile_or_not(graph: GraphModule, tensors: Sequence[Tensor], *how: Any) -> Callable[..., Tensor]:
-    """Compile `graph`, or return it as it is, after a `CompilationWarning`, where that fails."""
-    try:
-        return _compile(graph, tensors, *how)
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:
-        warn(f"The captured graph cannot be compiled, and runs as it is: {reason(error)}.")
-        return graph
+def alike(was: Dependencies, leaf: Any) -> bool:
+    """Return whether another object says the same as the one that an argument was."""
+    now = about_argument(leaf)
+    return now.facts == was.facts and now.obstacle is None
 
 
-def _compile(
-    graph: GraphModule,
-    tensors: Sequence[Tensor],
-    trained: Sequence[Tensor],
-    with_rows: Sequence[bool] | None,
-    fallback_random: bool,
-) -> Callable[..., Tensor]:
-    """Compile `graph`, forward and backward."""
-    examples = [tensor.detach().contiguous().requires_grad_(tensor.requires_grad) for tensor in tensors]
+@dataclass
+class Outcome:
+    """What one call gave.
+
+    Attributes
+    ----------
+    values : list of Tensor
+        The loss.
+    gradients : list of Tensor or None
+        One for each tensor that is trained.
+    random_state : list of Tensor
+        Of torch's generators, afterwards.
+    written : list of Tensor
+        Copies of what it may change in place, afterwards.
+    """
+
+    values: list[Tensor]
+    gradients: list[Tensor | None]
+    random_state: list[Tensor]
+    written: list[Tensor]
+
+
+def difference(expected: Outcome, actual: Outcome, trained: Sequence[Tensor], exactly: bool = True) -> str | None:
+    """Return what a graph gave otherwise than the eager loss, in words, or None: they have to be equal to the last bit.
+
+    Only where sums are taken in another order is some difference allowed: on CUDA, and of other strides.
+    """
+    pairs: list[tuple[str, Tensor | None, Tensor | None]] = [
+        *(("its value", *pair) for pair in zip(actual.values, expected.values, strict=True)),
+        *(
+            (f"its gradient for the tensor of shape {tuple(tensor.shape)}", one, other)
+            for tensor, one, other in zip(trained, actual.gradients, expected.gradients, strict=True)
+        ),
+        *(
+            ("the random numbers it takes", *pair)
+            for pair in zip(actual.random_state, expected.random_state, strict=True)
+        ),
+        *(("a tensor that is changed in place", *pair) for pair in zip(actual.written, expected.written, strict=True)),
+    ]
+    for name, one, other in pairs:
+        if (one is None) != (other is None):
+            there = other if one is None else one
+            if there is not None and there.count_nonzero():  # SVI leaves zeros where there is none
+                return f"{name}, which one of them does not have"
+        elif one is not None and other is not None and not _equal(one, other, exactly):
+            return name
+    return None
+
+
+def _equal(one: Tensor, other: Tensor, exactly: bool) -> bool:
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    if torch.equal(one, other):
+        return True
+    if not (one.is_floating_point() or one.is_complex()):
+        return False
+    if torch.equal(one.isnan(), other.isnan()) and torch.equal(one.nan_to_num(), other.nan_to_num()):
+        return True
+    return (one.is_cuda or not exactly) and bool((one - other).norm() <= _TOLERANCE * other.norm())
+
+
+def compile_graph(
+    graph: Graph, leaves: Sequence[Any], with_rows: Sequence[bool] | None, fallback_random: bool, trained: list[Tensor]
+) -> Callable[..., Sequence[Tensor]]:
+    """Compile `graph`, forward and backward; return what runs as it does, its surrogates added up."""
+    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    examples = [tensor.detach().contiguous().clone().requires_grad_(tensor.requires_grad) for tensor in tensors]
     for example, varies in zip(examples, with_rows or [], strict=False):
         if varies:
             torch._dynamo.mark_dynamic(example, 0)
-    with silent():
-        compiled: Callable[..., Tensor] = torch.compile(
-            graph,
+    # `torch.compile` switches torch's validation of distributions off for the process.
+    with torch.inference_mode(False), torch.enable_grad(), undisturbed(graph.module, leaves), silent():
+        compiled: Callable[..., Sequence[Tensor]] = torch.compile(
+            _summed(graph),
             fullgraph=True,
             dynamic=False if with_rows is None else None,
             backend=partial(_backend, fallback_random=fallback_random),
         )
-        _with_gradients(compiled(*examples), trained)
-    # Other strides would be compiled anew.
-    return lambda *given: compiled(*(tensor.contiguous() for tensor in given))
+        outputs = compiled(*examples)
+        differentiated = [output for output in outputs if output.requires_grad]
+        if differentiated:
+            torch.autograd.grad(differentiated[-1], trained, allow_unused=True)
+    return compiled
 
 
-def _backend(graph: GraphModule, examples: list[Tensor], *, fallback_random: bool) -> Any:
+def _summed(graph: Graph) -> GraphModule:
+    """Return a graph with the sum of its surrogates in their place.
+
+    Each has code of its own: torch compiles one function for so many graphs only.
+    """
+    summed = GraphModule(graph.module, copy.deepcopy(graph.module.graph))
+    (output,) = summed.graph.find_nodes(op="output")
+    values = list(output.args[0])
+    surrogates = values[graph.spec.num_leaves :]
+    if len(surrogates) > 1:
+        with summed.graph.inserting_before(output):
+            total = surrogates[0]
+            for surrogate in surrogates[1:]:
+                total = summed.graph.call_function(torch.ops.aten.add.Tensor, (total, surrogate))
+        output.args = ([*values[: graph.spec.num_leaves], total],)
+    summed.recompile()
+    return summed
+
+
+def _backend(graph: Any, examples: list[Tensor], *, fallback_random: bool) -> Any:
     """Compile by Inductor, but merge no two operations that look alike: torch takes some random draws for such."""
     from torch._inductor.compile_fx import compile_fx  # takes seconds to import
 
-    with torch._functorch.config.patch(cse=False):
+    # A buffer that is given away to the backward would forbid a second one.
+    with torch._functorch.config.patch(cse=False, donated_buffer=False):
         return compile_fx(graph, examples, config_patches={"fallback_random": fallback_random})
 
 
-def _verify(
-    graph: GraphModule, tensors: Sequence[Tensor], trained: Sequence[Tensor], expected: Sequence[Tensor | None]
-) -> None:
-    """Raise a RuntimeError unless the graph gives the eager loss and gradients under the same random numbers."""
-    with same_random_numbers(tensors):
-        actual = _with_gradients(graph(*tensors), trained)
-    names = ["its value", *(f"its gradient for the tensor of shape {tuple(tensor.shape)}" for tensor in trained)]
-    for name, one, other in zip(names, actual, expected, strict=True):
-        if (one is None) != (other is None):
-            raise RuntimeError(f"the graph loses the loss's dependence on a tensor: {name}")
-        if one is not None and other is not None:
-            far = (one - other).norm() > _TOLERANCE * other.norm()
-            if far or not torch.equal(one.isfinite(), other.isfinite()):
-                raise RuntimeError(
-                    f"under one seed the graph's loss is another than the eager one's in {name}: the model depends on "
-                    "something besides its arguments and torch's random numbers"
-                )
+def cannot_be_compiled(error: Exception) -> str:
+    """Return what is said of a captured graph that torch cannot compile."""
+    return f"The captured graph cannot be compiled, and runs as it is: {reason(error)}."
 
 
-def _with_gradients(loss: Tensor, trained: Sequence[Tensor]) -> list[Tensor | None]:
-    """Return the loss and its gradients, and leave those that the tensors hold alone."""
-    gradients = torch.autograd.grad(loss, trained, allow_unused=True) if trained else ()
-    return [loss.detach(), *gradients]
-
-
-def _obstacle(drawn: bool, first: Sequence[Tensor], second: Sequence[Tensor]) -> Exception | None:
-    """Return what is wrong with a graph of the model though it may compute what the model did this time."""
-    if drawn:
-        return RuntimeError("the model draws random numbers from NumPy or Python's random: draw them from torch")
-    known = {id(tensor) for tensor in first}
-    for tensor in second:
-        if id(tensor) not in known:
-            return RuntimeError(
-                f"a parameter of shape {tuple(tensor.shape)} is made anew at every call, so nothing can train it: "
-                "make networks outside the model, and give pyro.param a plain tensor"
-            )
-    return None
+def gradients_of(surrogates: Iterable[Tensor], trained: Sequence[Tensor]) -> list[Tensor | None]:
+    """Return the gradients, added up in the order in which Pyro has them accumulated."""
+    found: list[Tensor | None] = [None] * len(trained)
+    for surrogate in surrogates:
+        if surrogate.requires_grad and trained:
+            each = torch.autograd.grad(surrogate, trained, allow_unused=True, retain_graph=True)
+            found = [
+                new if was is None else was if new is None else was + new for was, new in zip(found, each, strict=True)
+            ]
+    return found
 
 
 def warn(message: str) -> None:

@@ -1,27 +1,33 @@
 """Pyro's SVI with a compiled step."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import pyro.infer.util
 import torch
 from pyro import poutine
-from pyro.infer.elbo import ELBO, ELBOModule
+from pyro.infer import SVI
 from pyro.optim import PyroOptim
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
 
 from pyro_ricvae._core.errors import explained_out_of_memory
-from pyro_ricvae._core.isolation import undisturbed
-from pyro_ricvae.inference.compile.capture import batch_length, differentiable_loss
-from pyro_ricvae.inference.compile.elbo import CompiledELBO
-from pyro_ricvae.inference.compile.precision import Precision
+from pyro_ricvae.inference.compile.capture import batch_length
+from pyro_ricvae.inference.compile.graphs import Graphs
+from pyro_ricvae.inference.compile.kinds import Options
+from pyro_ricvae.inference.compile.patches import LOCK
+from pyro_ricvae.inference.compile.precision import Precision, check_precision
+from pyro_ricvae.inference.compile.program import Program
 
 
-class CompiledSVI:
+class CompiledSVI(SVI):
     """`pyro.infer.SVI` with one compiled graph for a step, for any model and guide; see `compile_elbo`.
 
-    The first step captures and compiles. Parameters are where SVI has them: in Pyro's parameter store, and in the
-    modules.
+    Every call gives what `SVI` gives, or raises what it raises. The first calls of a kind are SVI's own; then the step
+    is captured and verified, and from there on the graph runs as long as nothing has changed that Python read while it
+    was captured. Where there can be no graph, Pyro itself runs, after one `CompilationWarning`.
 
     Parameters
     ----------
@@ -30,22 +36,28 @@ class CompiledSVI:
     optim : pyro.optim.PyroOptim, or callable
         As for SVI; or what makes a torch optimizer of a list of parameters, which takes one step for all of them, not
         one for each: ``lambda parameters: torch.optim.Adam(parameters, lr=1e-3, fused=True)``.
-    loss : pyro.infer.elbo.ELBO
-        The objective, such as ``Trace_ELBO()``.
+    loss : pyro.infer.elbo.ELBO, or callable
+        The objective, such as ``Trace_ELBO()``, as for SVI.
+    loss_and_grads : callable, optional
+        As for SVI.
     precision, fallback_random, dynamic
         As in `compile_elbo`.
     compiled : bool, default=True
         As in `CompiledELBO`.
+    **kwargs
+        As for SVI.
 
     Attributes
     ----------
-    elbo : CompiledELBO
-        The loss.
+    engines : list of str
+        How steps run, one entry for each graph: "compiled", "captured" or "eager".
 
     Raises
     ------
     TypeError
-        If `optim` or `loss` is something else.
+        If `optim` is a torch optimizer, or a class of these.
+    ValueError
+        If `optim` is something else that makes none, or `precision` is unknown.
 
     Examples
     --------
@@ -67,55 +79,57 @@ class CompiledSVI:
         model: Any,
         guide: Any,
         optim: PyroOptim | Callable[[list[Tensor]], Optimizer],
-        loss: ELBO,
+        loss: Any,
+        loss_and_grads: Any = None,
         *,
         precision: Precision = "auto",
         fallback_random: bool = False,
         dynamic: bool = True,
         compiled: bool = True,
+        **kwargs: Any,
     ) -> None:
-        if not callable(optim) or isinstance(optim, type | Optimizer):
-            raise TypeError(
-                "Expected optim to be a Pyro optimizer, or a function that makes a torch optimizer of a list of "
-                f"parameters, actual {optim!r}."
-            )
-        if not isinstance(loss, ELBO):
-            raise TypeError(f"Expected loss to be an objective such as Trace_ELBO(), actual {loss!r}.")
-        # Pyro's own module, also of an objective that keeps parameters out of the store: SVI has them there.
-        self._module = ELBOModule(model, guide, loss)
-        self.elbo = CompiledELBO(
-            self._module, precision=precision, fallback_random=fallback_random, dynamic=dynamic, compiled=compiled
-        )
-        self._optim = optim
-        self._optimizer: Optimizer | None = None
-        self._parameters: list[Tensor] | None = None
+        check_precision(precision)
+        if callable(optim) and not isinstance(optim, PyroOptim):
+            optim = _OneOptimizer(optim)
+        super().__init__(model, guide, optim, loss, loss_and_grads, **kwargs)  # type: ignore[no-untyped-call]
+        self.options = Options(precision, fallback_random, dynamic, compiled)
+        self._begin()
 
-    def _prepared(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
-        """Return the parameters that the first call finds, as SVI does."""
-        if self._parameters is None:
-            # As SVI's first step: in Pyro's own store, validated, with the initial values drawn.
-            with (
-                explained_out_of_memory(batch_length(args)),
-                undisturbed(self._module, args) as noting_buffers,
-                noting_buffers,
-                torch.enable_grad(),
-                poutine.trace(param_only=True) as found,
-            ):
-                differentiable_loss(self._module, args, kwargs)
-            values: list[Any] = [site["value"] for site in found.trace.nodes.values()]
-            unconstrained = [value.unconstrained() if hasattr(value, "unconstrained") else value for value in values]
-            parameters: list[Tensor] = list({id(parameter): parameter for parameter in unconstrained}.values())
-            if not isinstance(self._optim, PyroOptim):
-                self._optimizer = self._optim(parameters)
-                if not isinstance(self._optimizer, Optimizer):
-                    raise TypeError(
-                        "Expected optim to be a function that makes a torch optimizer of a list of parameters, actual "
-                        f"one that makes {self._optimizer!r}."
-                    )
-            self._parameters = parameters
-        return self._parameters
+    def _begin(self) -> None:
+        def pair() -> tuple[Any, Any]:
+            return self.model, self.guide
 
-    def step(self, *args: Any, **kwargs: Any) -> float:
+        def step(*args: Any, **kwargs: Any) -> Any:
+            return self.loss_and_grads(self.model, self.guide, *args, **kwargs)
+
+        def evaluation(*args: Any, **kwargs: Any) -> Any:
+            return self.loss(self.model, self.guide, *args, **kwargs)
+
+        self._steps = Graphs(step, vars(self), ["model", "guide", "loss_and_grads"], pair, self.options)
+        self._evaluations = Graphs(evaluation, vars(self), ["model", "guide", "loss"], pair, self.options)
+        self._cleared: dict[int, Tensor] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the graphs out, which belong to these parameters: a copy makes its own."""
+        ours = ("_steps", "_evaluations", "_cleared")
+        return {name: value for name, value in vars(self).items() if name not in ours}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.options = Options(**vars(self.options))
+        self._begin()
+
+    @property
+    def precision(self) -> Precision:
+        """What "auto" came to, once something is captured."""
+        return self.options.precision
+
+    @property
+    def engines(self) -> list[str]:
+        """How steps run, one entry for each graph."""
+        return self._steps.engines
+
+    def step(self, *args: Any, **kwargs: Any) -> Any:
         """Take a gradient step.
 
         Parameters
@@ -126,27 +140,152 @@ class CompiledSVI:
         Returns
         -------
         float
-            The loss, in nats.
+            The loss, in nats; a tuple where the objective gives one.
 
         Raises
         ------
         torch.OutOfMemoryError
             If memory does not suffice: the message suggests a batch size.
+        Exception
+            What SVI raises.
         """
-        parameters = self._prepared(args, kwargs)
-        with explained_out_of_memory(batch_length(args)):
-            loss = self.elbo(*args, **kwargs)
-            loss.backward()
-        if self._optimizer is not None:
-            self._optimizer.step()
-        else:
-            self._optim(parameters)
-        for parameter in parameters:
-            parameter.grad = None
-        return float(loss.detach())
+        leaves, spec = tree_flatten((args, kwargs))
+        with LOCK, explained_out_of_memory(batch_length(leaves)):
+            program = self._steps.find(leaves, spec)
+            if program is not None:
+                value, done = self._take(program, leaves)
+                if done:
+                    return value
+            return self._pyros_step(leaves, spec)
 
-    @torch.no_grad()
-    def evaluate_loss(self, *args: Any, **kwargs: Any) -> float:
+    def evaluate_loss(self, *args: Any, **kwargs: Any) -> Any:
         """Return the loss, in nats, without a step."""
-        self._prepared(args, kwargs)
-        return float(self.elbo(*args, **kwargs))
+        leaves, spec = tree_flatten((args, kwargs))
+        with LOCK, torch.no_grad(), explained_out_of_memory(batch_length(leaves)):
+            program = self._evaluations.find(leaves, spec)
+            if program is not None:
+                before = _State(program, leaves)
+                with self._evaluations.autocast():
+                    values, _ = program(leaves)
+                numbers = [float(value) for value in values]
+                if all(map(math.isfinite, numbers)):
+                    return tree_unflatten(numbers, program.graph.spec)
+                before.put_back()
+            watch = self._evaluations.watch(leaves, spec)
+            with self._evaluations.autocast():
+                loss = self.loss(self.model, self.guide, *args, **kwargs)
+            if watch is not None:
+                watch.end(tree_leaves(loss), ())
+                self._evaluations.learn(watch, leaves, spec, ())
+            return _numbers(loss)
+
+    def _take(self, program: Program, leaves: Sequence[Any]) -> tuple[Any, bool]:
+        """Take a step by a graph; return the loss, and False where Pyro has to take it, with all put back."""
+        before = _State(program, leaves)
+        with self._steps.autocast():
+            values, surrogates = program(leaves)
+        for number, surrogate in enumerate(surrogates, start=1):
+            surrogate.backward(retain_graph=number < len(surrogates))
+        numbers = [float(value) for value in values]
+        if not all(map(math.isfinite, numbers)):
+            before.put_back()  # SVI may raise an error, or warn
+            return None, False
+        self._fill(program.trained)
+        self.optim(program.trained)
+        for parameter in program.trained:
+            if parameter.grad is not None:
+                parameter.grad = None
+                self._cleared[id(parameter)] = parameter
+        return tree_unflatten(numbers, program.graph.spec), True
+
+    def _fill(self, parameters: Iterable[Tensor]) -> None:
+        """Give parameters that have had a gradient, and have none now, one of zeros.
+
+        SVI sets gradients to zero after a step, for which optimizers go on by their momentum, and we to None: so a
+        backward takes less time.
+        """
+        for parameter in parameters:
+            if parameter.grad is None and id(parameter) in self._cleared:
+                parameter.grad = torch.zeros_like(parameter)
+
+    def _pyros_step(self, leaves: Sequence[Any], spec: TreeSpec) -> Any:
+        """Take a step as SVI does; learn from it what a graph has to do."""
+        self._fill(self._cleared.values())
+        watch = self._steps.watch(leaves, spec)
+        args, kwargs = tree_unflatten(leaves, spec)
+        with poutine.trace(param_only=True) as captured, self._steps.autocast():
+            loss = self.loss_and_grads(self.model, self.guide, *args, **kwargs)
+        values: list[Any] = [site["value"] for site in captured.trace.nodes.values()]
+        if isinstance(self.optim, _OneOptimizer):  # of parameters that are no entries of the store too
+            found = [value.unconstrained() if hasattr(value, "unconstrained") else value for value in values]
+        else:
+            found = [value.unconstrained() for value in values]
+        parameters: list[Tensor] = list({id(parameter): parameter for parameter in found}.values())
+        if watch is not None:
+            watch.end(tree_leaves(loss), [parameter.grad for parameter in parameters])
+            self._steps.learn(watch, leaves, spec, parameters)
+        self.optim(parameters)
+        pyro.infer.util.zero_grads(parameters)
+        return _numbers(loss)
+
+
+def _numbers(loss: Any) -> Any:
+    """Return a loss as SVI does: a number, or a tuple of some."""
+    if isinstance(loss, tuple):
+        return type(loss)(map(pyro.infer.util.torch_item, loss))
+    return pyro.infer.util.torch_item(loss)
+
+
+class _State:
+    """What a graph changes, before it runs."""
+
+    def __init__(self, program: Program, leaves: Sequence[Any]) -> None:
+        tensors = (*program.trained, *(leaf for leaf in leaves if isinstance(leaf, Tensor)))
+        self._devices = {tensor.device for tensor in tensors if tensor.is_cuda}
+        self._random = torch.get_rng_state(), {device: torch.cuda.get_rng_state(device) for device in self._devices}
+        self._written = [(tensor, tensor.detach().clone()) for tensor in program.written]
+        self._gradients = [(tensor, None if tensor.grad is None else tensor.grad.clone()) for tensor in program.trained]
+
+    def put_back(self) -> None:
+        torch.set_rng_state(self._random[0])
+        for device, state in self._random[1].items():
+            torch.cuda.set_rng_state(state, device)
+        with torch.no_grad():
+            for tensor, value in self._written:
+                tensor.copy_(value)
+        for tensor, gradient in self._gradients:
+            tensor.grad = gradient
+
+
+class _OneOptimizer(PyroOptim):
+    """A torch optimizer for all parameters together, in the place of Pyro's, one for each."""
+
+    def __init__(self, make: Callable[[list[Tensor]], Optimizer]) -> None:
+        super().__init__(make, {})
+        self._make = make
+        self.optimizer: Optimizer | None = None
+        self._known: set[int] = set()
+
+    def __call__(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Take a step for all of them; the first call makes the optimizer."""
+        new = [parameter for parameter in params if id(parameter) not in self._known]
+        if self.optimizer is None:
+            self.optimizer = self._make(new)
+            if not isinstance(self.optimizer, Optimizer):
+                raise TypeError(
+                    "Expected optim to be a function that makes a torch optimizer of a list of parameters, actual one "
+                    f"that makes {self.optimizer!r}."
+                )
+        elif new:
+            self.optimizer.add_param_group({"params": new})
+        self._known |= {id(parameter) for parameter in new}
+        self.optimizer.step(*args, **kwargs)
+
+    def get_state(self) -> dict[str, Any]:
+        """Return the optimizer's state."""
+        return {} if self.optimizer is None else self.optimizer.state_dict()
+
+    def set_state(self, state_dict: dict[str, Any]) -> None:
+        """Set the optimizer's state, once there is one."""
+        if self.optimizer is not None:
+            self.optimizer.load_state_dict(state_dict)

@@ -114,16 +114,26 @@ class RecordedStep:
         On tensors that stay where they are: what changes is changed in place.
     record : callable, default=cuda_graph
         From a function without arguments to one that does the same again.
+    is_current : callable, optional
+        From a batch to whether a recording still holds: where it does not, all are made anew. Always, by default.
     """
 
-    def __init__(self, step: Step, record: Callable[[Callable[[], None]], Callable[[], None]] = cuda_graph) -> None:
-        self.step, self.record = step, record
+    def __init__(
+        self,
+        step: Step,
+        record: Callable[[Callable[[], None]], Callable[[], None]] = cuda_graph,
+        is_current: Callable[[Tensor], bool] = lambda batch: True,
+    ) -> None:
+        self.step, self.record, self.is_current = step, record, is_current
         self._taken: dict[int, int] = {}
         self._recorded: dict[int, _Recorded] = {}
 
     def __call__(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """Take a step, as `Step` does."""
         rows = len(batch)
+        if rows in self._recorded and not self.is_current(batch):
+            self._recorded.clear()
+            self._taken.clear()
         if rows not in self._recorded:
             if self._taken.get(rows, 0) < _WARM_STEPS:
                 self._taken[rows] = self._taken.get(rows, 0) + 1

@@ -223,7 +223,7 @@ class Trainer:
         measured = measure(self.model, self.guide, watched)
         self.state.begin(step, source.batches(self.recipe.batch_size), measured)
         if source.device.type == "cuda" and isinstance(loss, CompiledELBO) and loss.captures(first):
-            return RecordedStep(step)
+            return RecordedStep(step, is_current=loss.has_graph)
         return step
 
     def _run(self, take: Take, source: RowSource, watched: Tensor) -> None:

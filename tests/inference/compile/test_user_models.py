@@ -95,6 +95,7 @@ def test_modules_own_their_parameters_under_module_local_params() -> None:
         loss = CompiledELBO(module, fallback_random=True, compiled=False)
         for args in (case.args, case.other):
             results = []
+            loss.prepare(*args)
             for each in (module, loss):
                 torch.manual_seed(1)
                 value = each(*args)

@@ -1,0 +1,101 @@
+"""What Python may read while a loss is computed, and whether it is still as it was."""
+
+from collections.abc import Sequence
+from operator import attrgetter, getitem, is_
+from typing import Any
+
+from pyro_ricvae.inference.compile.look import Look
+
+_FORM = attrgetter("requires_grad", "dtype", "device", "shape")
+
+
+class Dependencies:
+    """What may be read from Python, from some entries of a namespace on.
+
+    Parameters
+    ----------
+    namespace : dict
+        What holds the model, the guide and the objective, by name: an object's ``vars`` for one.
+    names : sequence of str
+        Which of its entries to begin with.
+    scratch : frozenset of str
+        Paths of what libraries overwrite at every call, which is not looked at.
+
+    Attributes
+    ----------
+    facts : dict
+        By path, as "model.decoder.p", the type and value of everything found.
+    tensors : dict of str to Tensor
+        Those found, parameters and buffers too: the graph reads their values at each call.
+    modules : list of Module
+        Those found.
+    obstacle : str or None
+        What cannot be compared, and so forbids a graph.
+    """
+
+    def __init__(self, namespace: dict[str, Any], names: Sequence[str], scratch: frozenset[str] = frozenset()) -> None:
+        self.namespace, self.names, self.scratch = namespace, tuple(names), scratch
+        self._read: set[str] = set()
+        self._look()
+
+    def _look(self) -> None:
+        """Find everything; again, until no more attributes are named by what is found."""
+        while True:
+            look = Look(frozenset(self._read), self.scratch)
+            for name in self.names:
+                look.note_item(self.namespace, name, name)
+            look.go_on()
+            if look.read <= self._read or look.obstacle:
+                break
+            self._read |= look.read
+        self._found = look
+        self.facts, self.tensors, self.modules, self.obstacle = look.facts, look.tensors, look.modules, look.obstacle
+        self._forms = list(map(_FORM, self.tensors.values()))
+        self._empty = [each for each in look.sized if not each]
+        self._filled = [each for each in look.sized if each]
+        self._lengths = list(map(len, self._filled))
+
+    def hold(self) -> bool:
+        """Return whether everything is as it was."""
+        found = self._found
+        try:
+            if (
+                not any(self._empty)
+                and list(map(len, self._filled)) == self._lengths
+                and all(map(is_, map(getitem, found.containers, found.keys), found.values))
+                and all(map(is_, [read() for read in found.readers], found.readings))
+                and list(map(_FORM, self.tensors.values())) == self._forms
+                and all(same(was) for same, was in found.copies)
+            ):
+                return True
+        except (LookupError, ValueError, AttributeError, TypeError):
+            pass  # something is gone
+        return not self.changes()
+
+    def changes(self) -> list[tuple[str, Any, Any]]:
+        """Return what is otherwise now: paths, with the facts before and now; without any, remember what is now."""
+        now = Dependencies.__new__(Dependencies)
+        now.namespace, now.names, now.scratch, now._read = self.namespace, self.names, self.scratch, set(self._read)
+        now._look()
+        changed = differences(self.facts, now.facts)
+        if not changed and now.obstacle == self.obstacle and list(map(_FORM, self.tensors.values())) == self._forms:
+            self.__dict__.update(now.__dict__)  # equal, but other objects
+            return []
+        return changed or [("a tensor", "", "of another shape, type or device, or trained or not")]
+
+    def is_scratch(self, path: str) -> bool:
+        """Return whether what is at a path is an attribute that only a library knows."""
+        return any(path.startswith(prefix) for prefix in self._found.librarys)
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return where two collections of facts differ."""
+    if before == now:
+        return []
+    nothing = ("nothing", "")
+    paths = [*before, *(path for path in now if path not in before)]
+    return [
+        (path, before.get(path, nothing), now.get(path, nothing))
+        for path in paths
+        if before.get(path, nothing) != now.get(path, nothing)
+    ]

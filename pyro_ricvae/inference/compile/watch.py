@@ -1,0 +1,139 @@
+"""One call as Pyro makes it, and all that a graph in its place would have to do as well."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_ricvae._core.isolation import other_random_numbers
+from pyro_ricvae.inference.compile.dependencies import Dependencies
+from pyro_ricvae.inference.compile.program import Outcome, Program, difference, gradients_of
+
+# Larger tensors are data.
+_MOST_COPIED = 10_000_000
+
+
+class Watch:
+    """A call that runs as Pyro, from just before it.
+
+    Parameters
+    ----------
+    leaves : sequence
+        Its arguments.
+    dependencies : Dependencies or None
+        What may be read, as an earlier call has it found.
+    written : sequence of Tensor
+        What an earlier call changed in place.
+
+    Attributes
+    ----------
+    between : list
+        What was changed since that call, as `Dependencies.changes` gives it.
+    dtypes : list of torch.dtype or None
+        Of the values, None for numbers of Python's.
+    """
+
+    def __init__(self, leaves: Sequence[Any], dependencies: Dependencies | None, written: Sequence[Tensor]) -> None:
+        self.dependencies = dependencies
+        self.between = dependencies.changes() if dependencies is not None else []
+        self._tensors = list(dependencies.tensors.values()) if dependencies is not None else []
+        self._devices = sorted(
+            {each.device.index for each in (*leaves, *self._tensors) if isinstance(each, Tensor) and each.is_cuda}
+        )
+        self._copies = [_copy_or_version(tensor) for tensor in self._tensors]
+        self.written = list(written)
+        self._before = [tensor.detach().clone() for tensor in self.written]
+        self._random_before = self._random_state()
+        self._others_before = other_random_numbers()
+        self._after: Outcome | None = None
+        self.dtypes: list[torch.dtype | None] = []
+
+    def end(self, values: Iterable[Any], gradients: Sequence[Tensor | None]) -> None:
+        """Note what the call gave."""
+        values = list(values)
+        self.dtypes = [value.dtype if isinstance(value, Tensor) else None for value in values]
+        self._after = Outcome(
+            [value.detach() if isinstance(value, Tensor) else _double(value) for value in values],
+            list(gradients),
+            self._random_state(),
+            [tensor.detach().clone() for tensor in self.written],
+        )
+
+    def wrote(self) -> list[Tensor]:
+        """Return the tensors that were changed in place."""
+        return [
+            tensor
+            for tensor, was in zip(self._tensors, self._copies, strict=True)
+            if not (torch.equal(tensor, was) if isinstance(was, Tensor) else _version(tensor) == was)
+        ]
+
+    def drew_elsewhere(self) -> bool:
+        """Return whether random numbers were drawn from other generators than torch's."""
+        return other_random_numbers() != self._others_before
+
+    def is_finite(self) -> bool:
+        """Return whether the loss was."""
+        assert self._after is not None
+        return all(bool(value.isfinite().all()) for value in self._after.values)
+
+    def compare(self, program: Program, leaves: Sequence[Any], precision: Any) -> str | None:
+        """Return what the graph gives otherwise than the call gave, from the same state on; leave all as it is now."""
+        assert self._after is not None
+        self._set(self._random_before, self._before)
+        try:
+            with precision:
+                values, surrogates = program(leaves, program.graph.module)
+            gradients = gradients_of(surrogates or values if torch.is_grad_enabled() else [], program.trained)
+            actual = Outcome(
+                [value.detach() if dtype else _double(value) for value, dtype in zip(values, self.dtypes, strict=True)],
+                gradients,
+                self._random_state(),
+                [tensor.detach().clone() for tensor in self.written],
+            )
+        finally:
+            self._set(self._after.random_state, self._after.written)
+        contiguous = all(leaf.is_contiguous() for leaf in leaves if isinstance(leaf, Tensor))
+        return difference(self._after, actual, program.trained, exactly=contiguous or not program.copies)
+
+    def _random_state(self) -> list[Tensor]:
+        return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in self._devices)]
+
+    @torch.no_grad()
+    def _set(self, random_state: Sequence[Tensor], written: Sequence[Tensor]) -> None:
+        torch.set_rng_state(random_state[0])
+        for device, state in zip(self._devices, random_state[1:], strict=True):
+            torch.cuda.set_rng_state(state, device)
+        for tensor, value in zip(self.written, written, strict=True):
+            tensor.copy_(value)
+
+
+def _double(number: Any) -> Tensor:
+    """Return a number of Python's, or a tensor that stands for one, in its precision."""
+    return torch.as_tensor(number, dtype=torch.float64, device="cpu").detach()
+
+
+def _copy_or_version(tensor: Tensor) -> Tensor | int:
+    """Return what tells whether a tensor has changed; torch counts not every change: not of a running mean."""
+    small = tensor.numel() <= _MOST_COPIED and not tensor.is_sparse
+    return tensor.detach().clone() if small and not tensor.requires_grad else _version(tensor)
+
+
+def _version(tensor: Tensor) -> int:
+    return -1 if tensor.is_inference() else tensor._version
+
+
+def leaves_of_gradient(loss: Tensor) -> list[Tensor]:
+    """Return the tensors that a backward of `loss` gives a gradient to, wherever they are kept."""
+    found: list[Tensor] = []
+    seen: set[Any] = set()
+    pending: list[Any] = [loss.grad_fn]
+    while pending:
+        function = pending.pop()
+        if function is None or function in seen:
+            continue
+        seen.add(function)
+        if hasattr(function, "variable"):
+            found.append(function.variable)
+        pending += [following for following, _ in function.next_functions]
+    return found
