@@ -119,6 +119,7 @@ def capture(
         torch.set_grad_enabled(graded),
         capturing() as recorded,
         _same_attributes(modules),
+        _same_gradients(shared),
     ):
         program = _Program(loss, leaves, spec, _outermost(modules), recorded)
         exported = torch.export.export(program, tensors, strict=False, dynamic_shapes=dynamic_shapes)
@@ -158,6 +159,19 @@ def _same_attributes(modules: Sequence[nn.Module]) -> Iterator[None]:
         for part, attributes in before:
             vars(part).clear()
             vars(part).update(attributes)
+
+
+@contextmanager
+def _same_gradients(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Put gradients back: a loss may run a backward of its own, which reaches tensors that are no parameters."""
+    before = [(tensor, tensor.grad) for tensor in tensors if tensor.is_leaf]
+    for tensor, _ in before:
+        tensor.grad = None
+    try:
+        yield
+    finally:
+        for tensor, gradient in before:
+            tensor.grad = gradient
 
 
 def _outermost(modules: Sequence[nn.Module]) -> list[nn.Module]:

@@ -147,6 +147,7 @@ class CompiledELBO(nn.Module):
             ["module"],
             lambda: (module.model, module.guide),
             self.options,
+            by_value=differentiable,
         )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -46,6 +46,8 @@ class Graphs:
     pair : callable
         What returns model and guide.
     options : Options
+    by_value : bool, default=False
+        Whether the gradient is that of what the loss returns, and not one that Pyro takes by itself.
     """
 
     def __init__(
@@ -55,9 +57,11 @@ class Graphs:
         names: Sequence[str],
         pair: Callable[[], Iterable[Any]],
         options: Options,
+        *,
+        by_value: bool = False,
     ) -> None:
         self._loss, self._namespace, self._names, self.options = loss, namespace, tuple(names), options
-        self._pair = pair
+        self._pair, self._by_value = pair, by_value
         self._kinds: OrderedDict[Any, Kind] = OrderedDict()
         self._fixed: dict[Any, str] = {}  # kinds whose graphs hold for one length of the batch, and why
         self._device: torch.device | None = None
@@ -123,7 +127,7 @@ class Graphs:
         if kind.rest:
             kind.rest -= 1
             return None
-        return Watch(leaves, kind.dependencies, kind.written)
+        return Watch(leaves, kind.dependencies, kind.due.written if kind.due else kind.written)
 
     def _new_kind(self, key: Any) -> Kind:
         """Remember a kind of call; say it where every call is of another one."""
@@ -285,6 +289,7 @@ class Graphs:
             written=kind.written,
             dtypes=[None] * graph.spec.num_leaves,
             copies=self.options.compiled,
+            by_value=self._by_value,
         )
 
     def begin(self, leaves: Sequence[Any]) -> None:

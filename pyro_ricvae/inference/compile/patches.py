@@ -127,6 +127,19 @@ def capturing() -> Iterator[Recorded]:
         yield recorded
 
 
+@contextmanager
+def nothing_given_away() -> Iterator[None]:
+    """Have torch compile a backward that can run twice (retain_graph): it writes over none of what was saved for it.
+
+    The setting that says so, ``donated_buffer``, would have to hold when the backward runs too.
+    """
+    with _Replacements() as stack:
+        for name, module in list(sys.modules.items()):
+            if name.startswith("torch._functorch.") and hasattr(module, "collect_bw_donated_buffer_idxs"):
+                stack.replace(module, "collect_bw_donated_buffer_idxs", lambda *_, **__: [])
+        yield
+
+
 def _record_losses(stack: _Replacements, recorded: Recorded) -> None:
     """Keep what Pyro takes gradients of; and numbers that it reads to report, which Python adds as doubles."""
     stack.replace(Tensor, "backward", lambda loss, *_, **__: recorded.surrogates.append(loss), by="pyro.")
@@ -147,8 +160,11 @@ def _record_validation(stack: _Replacements, recorded: Recorded) -> None:
 
     stack.replace(torch, "_is_all_true", note, by="torch.distributions.")
     stack.replace(Distribution, "_validate_sample", validate)
-    # It looks at the values to save a factorisation.
-    stack.replace(constraints.positive_definite.__class__, "check", _is_positive_definite)
+    # They look at the values to save a factorisation.
+    for name, check in _CHECKS.items():
+        cls = getattr(constraints, name, None)
+        if cls is not None:
+            stack.replace(cls, "check", check)
 
 
 def _refuse_values(stack: _Replacements) -> None:
@@ -197,9 +213,25 @@ def _dirichlet(concentration: Tensor) -> Tensor:
     return x + (change - x * change.sum(-1, keepdim=True))
 
 
-def _is_positive_definite(constraint: Any, value: Tensor) -> Tensor:
-    valid: Tensor = super(type(constraint), constraint).check(value) & torch.linalg.cholesky_ex(value).info.eq(0)
-    return valid
+def _is_symmetric(_: Any, value: Tensor) -> Tensor:
+    if value.shape[-2] != value.shape[-1]:
+        return torch.zeros(value.shape[:-2], dtype=torch.bool, device=value.device)
+    return torch.isclose(value, value.mT, atol=1e-6).all(-2).all(-1)
+
+
+def _is_positive_definite(_: Any, value: Tensor) -> Tensor:
+    return _is_symmetric(_, value) & torch.linalg.cholesky_ex(value).info.eq(0)
+
+
+def _is_positive_semidefinite(_: Any, value: Tensor) -> Tensor:
+    return _is_symmetric(_, value) & torch.linalg.eigvalsh(value).ge(0).all(-1)
+
+
+_CHECKS = {
+    "_Symmetric": _is_symmetric,
+    "_PositiveDefinite": _is_positive_definite,
+    "_PositiveSemidefinite": _is_positive_semidefinite,
+}
 
 
 def _iterate(plate: Any) -> Iterator[Any]:

@@ -16,6 +16,7 @@ from pyro_ricvae._core.errors import reason
 from pyro_ricvae._core.isolation import undisturbed
 from pyro_ricvae.inference.compile.capture import Graph
 from pyro_ricvae.inference.compile.dependencies import Dependencies
+from pyro_ricvae.inference.compile.patches import nothing_given_away
 from pyro_ricvae.inference.compile.quiet import silent
 
 # How far a graph may be from the eager loss, relatively, where sums are taken in another order.
@@ -55,6 +56,8 @@ class Program:
         Of its values; None for numbers of Python's.
     copies : bool
         Whether it runs on contiguous copies of tensors that are not.
+    by_value : bool
+        Whether its gradient is that of its value.
     """
 
     graph: Graph
@@ -67,6 +70,7 @@ class Program:
     written: list[Tensor]
     dtypes: list[torch.dtype | None]
     copies: bool
+    by_value: bool
     calls: int = field(default=0, init=False)
 
     def holds(self, leaves: Sequence[Any]) -> bool:
@@ -181,7 +185,13 @@ def compile_graph(
         if varies:
             torch._dynamo.mark_dynamic(example, 0)
     # `torch.compile` switches torch's validation of distributions off for the process.
-    with torch.inference_mode(False), torch.enable_grad(), undisturbed(graph.module, leaves), silent():
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        undisturbed(graph.module, leaves),
+        silent(),
+        nothing_given_away(),
+    ):
         compiled: Callable[..., Sequence[Tensor]] = torch.compile(
             _summed(graph),
             fullgraph=True,
@@ -218,8 +228,7 @@ def _backend(graph: Any, examples: list[Tensor], *, fallback_random: bool) -> An
     """Compile by Inductor, but merge no two operations that look alike: torch takes some random draws for such."""
     from torch._inductor.compile_fx import compile_fx  # takes seconds to import
 
-    # A buffer that is given away to the backward would forbid a second one.
-    with torch._functorch.config.patch(cse=False, donated_buffer=False):
+    with torch._functorch.config.patch(cse=False):
         return compile_fx(graph, examples, config_patches={"fallback_random": fallback_random})
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pyro.infer.util
@@ -165,9 +166,9 @@ class CompiledSVI(SVI):
             program = self._evaluations.find(leaves, spec)
             if program is not None:
                 before = _State(program, leaves)
-                with self._evaluations.autocast():
-                    values, _ = program(leaves)
-                numbers = [float(value) for value in values]
+                numbers = [math.nan]
+                with suppress(Exception), self._evaluations.autocast():
+                    numbers = [float(value) for value in program(leaves)[0]]
                 if all(map(math.isfinite, numbers)):
                     return tree_unflatten(numbers, program.graph.spec)
                 before.put_back()
@@ -182,11 +183,16 @@ class CompiledSVI(SVI):
     def _take(self, program: Program, leaves: Sequence[Any]) -> tuple[Any, bool]:
         """Take a step by a graph; return the loss, and False where Pyro has to take it, with all put back."""
         before = _State(program, leaves)
-        with self._steps.autocast():
-            values, surrogates = program(leaves)
-        for number, surrogate in enumerate(surrogates, start=1):
-            surrogate.backward(retain_graph=number < len(surrogates))
-        numbers = [float(value) for value in values]
+        try:
+            with self._steps.autocast():
+                values, surrogates = program(leaves)
+            for number, surrogate in enumerate(surrogates, start=1):
+                surrogate.backward(retain_graph=number < len(surrogates))
+            numbers = [float(value) for value in values]
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:
+            numbers = [math.nan]
         if not all(map(math.isfinite, numbers)):
             before.put_back()  # SVI may raise an error, or warn
             return None, False

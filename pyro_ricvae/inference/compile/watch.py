@@ -84,7 +84,8 @@ class Watch:
         try:
             with precision:
                 values, surrogates = program(leaves, program.graph.module)
-            gradients = gradients_of(surrogates or values if torch.is_grad_enabled() else [], program.trained)
+            differentiated = values if program.by_value else surrogates
+            gradients = gradients_of(differentiated if torch.is_grad_enabled() else [], program.trained)
             actual = Outcome(
                 [value.detach() if dtype else _double(value) for value, dtype in zip(values, self.dtypes, strict=True)],
                 gradients,
