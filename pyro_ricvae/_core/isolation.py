@@ -158,5 +158,6 @@ def undisturbed(module: nn.Module, leaves: Sequence[Any], tensors: Sequence[Tens
         torch.distributions.Distribution.set_default_validate_args(validated)
         with torch.no_grad():
             for buffer, value in buffers.items():
+                value = value.to(buffer.device)
                 if not torch.equal(buffer, value):  # the others may be part of a backward to come
                     buffer.copy_(value)

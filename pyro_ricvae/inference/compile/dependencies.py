@@ -84,8 +84,9 @@ class Dependencies:
         return changed or [("a tensor", "", "of another shape, type or device, or trained or not")]
 
     def is_scratch(self, path: str) -> bool:
-        """Return whether what is at a path is an attribute that only a library knows."""
-        return any(path.startswith(prefix) for prefix in self._found.librarys)
+        """Return whether what is at a path is in an attribute that only a library knows, and in nothing of a user's."""
+        librarys = max((len(each) for each in self._found.librarys if path.startswith(each)), default=0)
+        return librarys > max((len(each) for each in self._found.users if path.startswith(each)), default=0)
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[tuple[str, Any, Any]]:

@@ -17,6 +17,8 @@ from pyro_ricvae.inference.compile.graphs import Graphs
 from pyro_ricvae.inference.compile.kinds import Options
 from pyro_ricvae.inference.compile.patches import LOCK
 from pyro_ricvae.inference.compile.precision import Precision, check_precision
+from pyro_ricvae.inference.compile.program import gradients_of, without_hooks
+from pyro_ricvae.inference.compile.quiet import counted_warnings
 from pyro_ricvae.inference.compile.watch import leaves_of_gradient
 
 # Calls as Pyro makes them, until there is a graph or it is known that there will be none.
@@ -177,6 +179,7 @@ class CompiledELBO(nn.Module):
     def captures(self, *args: Any, **kwargs: Any) -> bool:
         """Return whether arguments like these run as a graph, which is made if there is none yet."""
         leaves, spec = tree_flatten((args, kwargs))
+        self._place_kl_weight(leaves)
         with LOCK, explained_out_of_memory(batch_length(leaves)), torch.inference_mode(False), torch.enable_grad():
             leaves = [leaf.clone() if isinstance(leaf, Tensor) and leaf.is_inference() else leaf for leaf in leaves]
             for _ in range(_MOST_PREPARATIONS):
@@ -225,11 +228,13 @@ class CompiledELBO(nn.Module):
         self._place_kl_weight(leaves)
         watch = self._graphs.watch(leaves, spec, at_once=at_once)
         args, kwargs = tree_unflatten(leaves, spec)
-        with own_parameters(), self._graphs.autocast():
+        with own_parameters(), self._graphs.autocast(), counted_warnings() as warned:
             loss: Tensor = self._loss(self.module, args, kwargs)
         if watch is not None and isinstance(loss, Tensor):
             trained = leaves_of_gradient(loss)
-            gradients = torch.autograd.grad(loss, trained, allow_unused=True, retain_graph=True) if trained else ()
+            with without_hooks(trained):
+                gradients = gradients_of([loss], trained)
+            watch.warned = warned
             watch.end([loss], gradients)
             self._graphs.learn(watch, leaves, spec, trained)
         return loss

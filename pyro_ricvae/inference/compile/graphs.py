@@ -23,7 +23,14 @@ from pyro_ricvae.inference.compile.kinds import (
     tensors_with_rows,
 )
 from pyro_ricvae.inference.compile.precision import choose_precision
-from pyro_ricvae.inference.compile.program import Program, about_argument, cannot_be_compiled, compile_graph, warn
+from pyro_ricvae.inference.compile.program import (
+    CompilationWarning,
+    Program,
+    about_argument,
+    cannot_be_compiled,
+    compile_graph,
+    warn,
+)
 from pyro_ricvae.inference.compile.watch import Watch
 
 _MOST_KINDS = 64
@@ -150,6 +157,16 @@ class Graphs:
         kind = self._kinds.get(key)
         if kind is None:
             return
+        try:
+            self._learn(key, kind, watch, leaves, spec, trained)
+        except (torch.OutOfMemoryError, CompilationWarning):
+            raise
+        except Exception as error:  # of a kind of tensors that cannot be compared, for one: Pyro's step stands
+            self._refuse(kind, reason(error))
+
+    def _learn(
+        self, key: Any, kind: Kind, watch: Watch, leaves: Sequence[Any], spec: TreeSpec, trained: Sequence[Tensor]
+    ) -> None:
         self._new_in_a_row = 0
         due, kind.due = kind.due, None
         if due is not None:
@@ -197,8 +214,15 @@ class Graphs:
         if during:
             scratch = dependencies.scratch | {path for path, _, _ in during}
             kind.dependencies = Dependencies(self._namespace, self._names, frozenset(scratch))
+        if watch.wrote_arguments():
+            self._refuse(kind, "it changes an argument in place")
+            return False
         if watch.drew_elsewhere():
             self._refuse(kind, "it draws random numbers from NumPy or Python's random: draw them from torch")
+            return False
+        if watch.warned:
+            # By the filters that hold: they show it, or raise it, at every call.
+            self._refuse(kind, f"it warns at every call ({watch.warned[0]})")
             return False
         written = watch.wrote()
         if {id(each) for each in written} != {id(each) for each in watch.written}:
@@ -235,7 +259,11 @@ class Graphs:
             except Exception as error:
                 failures.append(reason(error))
                 continue
-            if found := watch.compare(program, leaves, self.autocast()):
+            try:
+                found = watch.compare(program, leaves, self.autocast())
+            except Exception as error:
+                found = reason(error)
+            if found:
                 failures.append(f"under one seed the graph's loss is another than Pyro's in {found}: {_BESIDES}")
                 continue
             if failures:

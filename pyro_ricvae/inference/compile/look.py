@@ -10,6 +10,7 @@ import functools
 import itertools
 import logging
 import random
+import sys
 import types
 import weakref
 from collections import deque
@@ -54,7 +55,8 @@ class Look:
         self.facts: dict[str, Any] = {}
         self.tensors: dict[str, Tensor] = {}
         self.modules: list[nn.Module] = []
-        self.librarys: list[str] = []
+        self.librarys: list[str] = []  # attributes that only libraries know
+        self.users: list[str] = []  # functions, and objects of classes, of users
         self.obstacle: str | None = None
         self.sized: list[Any] = []
         self.containers: list[Any] = []
@@ -196,6 +198,8 @@ class Look:
         for name in _slots(kind):
             if self._may_read(kind, name):
                 self.note_reading(functools.partial(object.__getattribute__, value, name), f"{path}.{name}")
+        if not is_librarys_class(kind):
+            self.users.append(path)
         if not is_librarys_class(kind) and kind not in self._kinds:
             self._kinds.add(kind)
             self._class(kind, without=_MAKING)
@@ -231,6 +235,7 @@ class Look:
             self._pending.append((function.__dict__, f"{path}.__dict__"))
         if is_librarys(function.__globals__.get("__name__")):
             return
+        self.users.append(path)
         self._code(function, named(code), path)
 
     def _code(self, function: types.FunctionType, names: Named, path: str) -> None:
@@ -258,15 +263,17 @@ class Look:
 
     def _class(self, cls: type, without: frozenset[str] = frozenset()) -> None:
         """Look into the attributes of a user's class, and of those that it inherits from."""
+        if issubclass(cls, torch.autograd.Function) and not is_librarys_class(cls):
+            self.obstacle = f"{cls.__qualname__} has a gradient written in Python, which an export sees through"
         for base in cls.__mro__:
-            if is_librarys(base.__module__):
+            if is_librarys_class(base):
                 continue
             attributes: Any = vars(base)
             for name in list(attributes):
                 if name in without:
                     continue
-                special = name.startswith("__") and isinstance(attributes[name], types.FunctionType)
-                if special or name in self.known or ("*" in self.known and not name.startswith("__")):
+                special = name.startswith("__")
+                if isinstance(attributes[name], types.FunctionType) if special else self._may_read(cls, name):
                     self.note_item(attributes, name, f"{base.__module__}.{base.__qualname__}.{name}")
 
     def _module(self, module: types.ModuleType, path: str) -> None:
@@ -279,8 +286,12 @@ class Look:
 
 @lru_cache(maxsize=10_000)
 def is_librarys_class(kind: type) -> bool:
-    """Return whether a class is a library's, and so may read all attributes of its objects."""
-    return is_librarys(kind.__module__)
+    """Return whether a class is a library's, and so may read all attributes of its objects.
+
+    One that `dataclasses.make_dataclass`, for one, makes for a user says that it is, and is not found there.
+    """
+    first = kind.__qualname__.partition(".")[0]
+    return is_librarys(kind.__module__) and hasattr(sys.modules.get(kind.__module__), first)
 
 
 @lru_cache(maxsize=10_000)

@@ -19,11 +19,13 @@ import torch
 from pyro.infer import traceenum_elbo
 from pyro.infer.util import Dice
 from pyro.ops import einsum, tensor_utils
+from pyro.ops.special import _SafeLog
 from pyro.poutine.indep_messenger import CondIndepStackFrame, IndepMessenger
 from pyro.poutine.scale_messenger import ScaleMessenger
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.distributions import Distribution, constraints
+from torch.distributions.dirichlet import _Dirichlet
 from torch.library import Library
 from torch.utils._pytree import TreeSpec
 
@@ -36,7 +38,7 @@ LOCK = threading.RLock()
 
 
 class ValueReadError(RuntimeError):
-    """A user's code reads the value of a tensor, which a graph does not have."""
+    """Code reads the value of a tensor, which a graph does not have, or has a gradient of its own."""
 
 
 class Recorded:
@@ -68,7 +70,7 @@ class _Replacements(ExitStack):
 
         @wraps(original)
         def either(*args: Any, **kwargs: Any) -> Any:
-            ours = threading.get_ident() == thread and _caller(2).startswith(by)
+            ours = threading.get_ident() == thread and _caller().startswith(by)
             return (replacement if ours else original)(*args, **kwargs)
 
         self.enter_context(patch.object(owner, name, either))
@@ -79,7 +81,7 @@ class _Replacements(ExitStack):
 
         @wraps(original)
         def checked(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
-            users = threading.get_ident() == thread and not is_librarys(_caller(2))
+            users = threading.get_ident() == thread and not is_librarys(_caller())
             if users and (also_fake or not isinstance(tensor, FakeTensor)):
                 raise ValueReadError(f"the value of a tensor is read, by {name}")
             return original(tensor, *args, **kwargs)
@@ -87,25 +89,27 @@ class _Replacements(ExitStack):
         self.enter_context(patch.object(owner, name, checked))
 
 
-def _caller(depth: int) -> str:
+def _caller() -> str:
     """Return the name of the module whose code calls a replacement."""
-    return str(sys._getframe(depth).f_globals.get("__name__"))
+    frame: Any = sys._getframe(1)
+    while frame.f_globals is globals():
+        frame = frame.f_back
+    return str(frame.f_globals.get("__name__"))
 
 
 @contextmanager
 def capturing() -> Iterator[Recorded]:
     """Have what Pyro reads from tensors, to report and to validate it, recorded, and keep what is left behind away."""
     _complete_torch()
-    store, recorded = pyro.get_param_store(), Recorded()
+    recorded = Recorded()
     with _Replacements() as stack:
         # Distributions are validated as the user has it set, see `_record_validation`; what else is, has been.
         stack.enter_context(pyro.settings.context(validate_infer=False, validate_poutine=False))
-        stack.enter_context(store.scope(without_modules(store.get_state())))
+        stack.enter_context(_own_store())
         stack.enter_context(silent())
         stack.replace(torch._C, "_get_tracing_state", _is_traced, by="pyro.")
         stack.replace(ScaleMessenger, "__init__", _set_scale)
         stack.replace(traceenum_elbo, "_get_common_scale", lambda scales: scales[0])
-        stack.replace(torch.distributions.dirichlet._Dirichlet, "apply", _dirichlet)
         stack.replace(IndepMessenger, "__iter__", _iterate)
         stack.replace(Dice, "compute_expectation", _expectation)
         stack.replace(einsum, "contract_expression", _contract_expression)
@@ -115,6 +119,7 @@ def capturing() -> Iterator[Recorded]:
         _record_validation(stack, recorded)
         _record_losses(stack, recorded)
         _refuse_values(stack)
+        _refuse_own_gradients(stack)
         for name, module in list(sys.modules.items()):
             if name.startswith("pyro."):
                 for function, replacement in _REPLACEMENTS.items():
@@ -125,6 +130,20 @@ def capturing() -> Iterator[Recorded]:
                 names["len"] = _len
                 stack.callback(names.pop, "len", None)
         yield recorded
+
+
+@contextmanager
+def _own_store() -> Iterator[None]:
+    """Have Pyro's store hold no module's parameters, and be what it was at the end, to the object."""
+    store: Any = pyro.get_param_store()
+    before = dict(vars(store))
+    try:
+        state = store.get_state()
+        store.clear()
+        store.set_state(without_modules(state))
+        yield
+    finally:
+        vars(store).update(before)
 
 
 @contextmanager
@@ -167,6 +186,24 @@ def _record_validation(stack: _Replacements, recorded: Recorded) -> None:
             stack.replace(cls, "check", check)
 
 
+def _refuse_own_gradients(stack: _Replacements) -> None:
+    """Have a function whose gradient is written in Python found: an export sees through it to torch's own gradient.
+
+    Both may agree where a graph is verified, and differ elsewhere.
+    """
+    function: Any = torch.autograd.Function
+    original, thread = function.apply.__func__, threading.get_ident()
+
+    def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() == thread and cls in _OWN_GRADIENTS:
+            return _OWN_GRADIENTS[cls](*args, **kwargs)
+        if threading.get_ident() == thread:
+            raise ValueReadError(f"{cls.__qualname__} has a gradient that is written in Python")
+        return original(cls, *args, **kwargs)
+
+    stack.enter_context(patch.object(function, "apply", classmethod(apply)))
+
+
 def _refuse_values(stack: _Replacements) -> None:
     """Have a value that a user's code reads found: of a tensor outside of the graph it would be a constant."""
     for name in ("item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__", "__complex__"):
@@ -187,7 +224,7 @@ def _complete_torch() -> Library:
 
 def _is_traced() -> bool:
     """Return whether Pyro leaves checks of values out, as where it is traced; reporting a loss is no check."""
-    return _caller(3) != "pyro.infer.trace_mean_field_elbo"
+    return _caller() != "pyro.infer.trace_mean_field_elbo"
 
 
 def _set_scale(messenger: ScaleMessenger, scale: Any) -> None:
@@ -213,18 +250,30 @@ def _dirichlet(concentration: Tensor) -> Tensor:
     return x + (change - x * change.sum(-1, keepdim=True))
 
 
+def _safe_log(x: Tensor) -> Tensor:
+    """Return the logarithm, with a gradient that is finite at 0: plus a zero that has Pyro's."""
+    constant = x.detach()
+    return constant.log() + (x - constant) / constant.clamp(min=torch.finfo(x.dtype).eps)
+
+
+_OWN_GRADIENTS: dict[Any, Callable[..., Tensor]] = {_Dirichlet: _dirichlet, _SafeLog: _safe_log}
+
+
 def _is_symmetric(_: Any, value: Tensor) -> Tensor:
     if value.shape[-2] != value.shape[-1]:
         return torch.zeros(value.shape[:-2], dtype=torch.bool, device=value.device)
-    return torch.isclose(value, value.mT, atol=1e-6).all(-2).all(-1)
+    symmetric: Tensor = torch.isclose(value, value.mT, atol=1e-6).all(-2).all(-1)
+    return symmetric
 
 
 def _is_positive_definite(_: Any, value: Tensor) -> Tensor:
-    return _is_symmetric(_, value) & torch.linalg.cholesky_ex(value).info.eq(0)
+    definite: Tensor = torch.linalg.cholesky_ex(value).info.eq(0)
+    return _is_symmetric(_, value) & definite
 
 
 def _is_positive_semidefinite(_: Any, value: Tensor) -> Tensor:
-    return _is_symmetric(_, value) & torch.linalg.eigvalsh(value).ge(0).all(-1)
+    semidefinite: Tensor = torch.linalg.eigvalsh(value).ge(0).all(-1)
+    return _is_symmetric(_, value) & semidefinite
 
 
 _CHECKS = {

@@ -2,7 +2,8 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -199,9 +200,8 @@ def compile_graph(
             backend=partial(_backend, fallback_random=fallback_random),
         )
         outputs = compiled(*examples)
-        differentiated = [output for output in outputs if output.requires_grad]
-        if differentiated:
-            torch.autograd.grad(differentiated[-1], trained, allow_unused=True)
+        with without_hooks(trained):
+            gradients_of([output for output in outputs if output.requires_grad][-1:], trained)
     return compiled
 
 
@@ -237,16 +237,30 @@ def cannot_be_compiled(error: Exception) -> str:
     return f"The captured graph cannot be compiled, and runs as it is: {reason(error)}."
 
 
+@contextmanager
+def without_hooks(tensors: Iterable[Tensor]) -> Iterator[None]:
+    """Have the hooks that users have registered on tensors not see gradients that no step is taken by."""
+    hooks = [(tensor, tensor._backward_hooks) for tensor in tensors if tensor._backward_hooks]
+    for tensor, _ in hooks:
+        tensor._backward_hooks = None
+    try:
+        yield
+    finally:
+        for tensor, each in hooks:
+            tensor._backward_hooks = each
+
+
 def gradients_of(surrogates: Iterable[Tensor], trained: Sequence[Tensor]) -> list[Tensor | None]:
     """Return the gradients, added up in the order in which Pyro has them accumulated."""
-    found: list[Tensor | None] = [None] * len(trained)
+    found: dict[Tensor, Tensor] = {}
+    differentiable = [tensor for tensor in trained if tensor.requires_grad]
     for surrogate in surrogates:
-        if surrogate.requires_grad and trained:
-            each = torch.autograd.grad(surrogate, trained, allow_unused=True, retain_graph=True)
-            found = [
-                new if was is None else was if new is None else was + new for was, new in zip(found, each, strict=True)
-            ]
-    return found
+        if surrogate.requires_grad and differentiable:
+            each = torch.autograd.grad(surrogate, differentiable, allow_unused=True, retain_graph=True)
+            for tensor, gradient in zip(differentiable, each, strict=True):
+                if gradient is not None:
+                    found[tensor] = found[tensor] + gradient if tensor in found else gradient
+    return [found.get(tensor) for tensor in trained]
 
 
 def warn(message: str) -> None:

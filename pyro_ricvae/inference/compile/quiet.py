@@ -41,6 +41,25 @@ class _Stream:
 
 
 @contextmanager
+def counted_warnings() -> Iterator[list[str]]:
+    """Give the list of what this thread warns of in the block, as far as it is shown; it is shown as ever."""
+    here, shown, show = _Here(), list[str](), warnings.showwarning
+
+    def note(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+        if here.match():
+            shown.append(f"{category.__name__}: {message}")
+        show(message, category, *where, **more)
+
+    warnings.showwarning = note
+    try:
+        yield shown
+    finally:
+        here.end()
+        if warnings.showwarning is note:
+            warnings.showwarning = show
+
+
+@contextmanager
 def silent() -> Iterator[None]:
     """Keep what this thread prints, logs and warns of away: of a failure torch logs a whole graph.
 

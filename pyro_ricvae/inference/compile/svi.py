@@ -21,6 +21,7 @@ from pyro_ricvae.inference.compile.kinds import Options
 from pyro_ricvae.inference.compile.patches import LOCK
 from pyro_ricvae.inference.compile.precision import Precision, check_precision
 from pyro_ricvae.inference.compile.program import Program
+from pyro_ricvae.inference.compile.quiet import counted_warnings
 
 
 class CompiledSVI(SVI):
@@ -108,11 +109,11 @@ class CompiledSVI(SVI):
 
         self._steps = Graphs(step, vars(self), ["model", "guide", "loss_and_grads"], pair, self.options)
         self._evaluations = Graphs(evaluation, vars(self), ["model", "guide", "loss"], pair, self.options)
-        self._cleared: dict[int, Tensor] = {}
+        self._zeros: dict[Tensor, Tensor] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the graphs out, which belong to these parameters: a copy makes its own."""
-        ours = ("_steps", "_evaluations", "_cleared")
+        ours = ("_steps", "_evaluations", "_zeros")
         return {name: value for name, value in vars(self).items() if name not in ours}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -173,9 +174,10 @@ class CompiledSVI(SVI):
                     return tree_unflatten(numbers, program.graph.spec)
                 before.put_back()
             watch = self._evaluations.watch(leaves, spec)
-            with self._evaluations.autocast():
+            with self._evaluations.autocast(), counted_warnings() as warned:
                 loss = self.loss(self.model, self.guide, *args, **kwargs)
             if watch is not None:
+                watch.warned = warned
                 watch.end(tree_leaves(loss), ())
                 self._evaluations.learn(watch, leaves, spec, ())
             return _numbers(loss)
@@ -183,6 +185,7 @@ class CompiledSVI(SVI):
     def _take(self, program: Program, leaves: Sequence[Any]) -> tuple[Any, bool]:
         """Take a step by a graph; return the loss, and False where Pyro has to take it, with all put back."""
         before = _State(program, leaves)
+        self._without_zeros(program.trained)
         try:
             with self._steps.autocast():
                 values, surrogates = program(leaves)
@@ -196,30 +199,34 @@ class CompiledSVI(SVI):
         if not all(map(math.isfinite, numbers)):
             before.put_back()  # SVI may raise an error, or warn
             return None, False
-        self._fill(program.trained)
+        for parameter in program.trained:
+            if parameter.grad is None:
+                parameter.grad = self._zeros.get(parameter)
         self.optim(program.trained)
         for parameter in program.trained:
             if parameter.grad is not None:
-                parameter.grad = None
-                self._cleared[id(parameter)] = parameter
+                parameter.grad = self._zeros_for(parameter)
         return tree_unflatten(numbers, program.graph.spec), True
 
-    def _fill(self, parameters: Iterable[Tensor]) -> None:
-        """Give parameters that have had a gradient, and have none now, one of zeros.
-
-        SVI sets gradients to zero after a step, for which optimizers go on by their momentum, and we to None: so a
-        backward takes less time.
-        """
+    def _without_zeros(self, parameters: Iterable[Tensor]) -> None:
+        """Take away the gradients of zeros that SVI leaves after a step: a backward has less to do without."""
         for parameter in parameters:
-            if parameter.grad is None and id(parameter) in self._cleared:
-                parameter.grad = torch.zeros_like(parameter)
+            zeros = self._zeros.get(parameter)
+            if zeros is not None and parameter.grad is zeros and not zeros._version:
+                parameter.grad = None
+
+    def _zeros_for(self, parameter: Tensor) -> Tensor:
+        """Return zeros, those of before unless somebody has added to them."""
+        zeros = self._zeros.get(parameter)
+        if zeros is None or zeros._version:
+            zeros = self._zeros[parameter] = torch.zeros_like(parameter)
+        return zeros
 
     def _pyros_step(self, leaves: Sequence[Any], spec: TreeSpec) -> Any:
         """Take a step as SVI does; learn from it what a graph has to do."""
-        self._fill(self._cleared.values())
         watch = self._steps.watch(leaves, spec)
         args, kwargs = tree_unflatten(leaves, spec)
-        with poutine.trace(param_only=True) as captured, self._steps.autocast():
+        with poutine.trace(param_only=True) as captured, self._steps.autocast(), counted_warnings() as warned:
             loss = self.loss_and_grads(self.model, self.guide, *args, **kwargs)
         values: list[Any] = [site["value"] for site in captured.trace.nodes.values()]
         if isinstance(self.optim, _OneOptimizer):  # of parameters that are no entries of the store too
@@ -228,6 +235,7 @@ class CompiledSVI(SVI):
             found = [value.unconstrained() for value in values]
         parameters: list[Tensor] = list({id(parameter): parameter for parameter in found}.values())
         if watch is not None:
+            watch.warned = warned
             watch.end(tree_leaves(loss), [parameter.grad for parameter in parameters])
             self._steps.learn(watch, leaves, spec, parameters)
         self.optim(parameters)

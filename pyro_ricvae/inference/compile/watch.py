@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pyro_ricvae._core.isolation import other_random_numbers
 from pyro_ricvae.inference.compile.dependencies import Dependencies
-from pyro_ricvae.inference.compile.program import Outcome, Program, difference, gradients_of
+from pyro_ricvae.inference.compile.program import Outcome, Program, difference, gradients_of, without_hooks
 
 # Larger tensors are data.
 _MOST_COPIED = 10_000_000
@@ -32,15 +32,19 @@ class Watch:
         What was changed since that call, as `Dependencies.changes` gives it.
     dtypes : list of torch.dtype or None
         Of the values, None for numbers of Python's.
+    warned : list of str
+        The warnings that the call gave.
     """
 
     def __init__(self, leaves: Sequence[Any], dependencies: Dependencies | None, written: Sequence[Tensor]) -> None:
         self.dependencies = dependencies
+        self.warned: list[str] = []
         self.between = dependencies.changes() if dependencies is not None else []
         self._tensors = list(dependencies.tensors.values()) if dependencies is not None else []
         self._devices = sorted(
             {each.device.index for each in (*leaves, *self._tensors) if isinstance(each, Tensor) and each.is_cuda}
         )
+        self._leaves = [(leaf, leaf.detach().clone()) for leaf in leaves if isinstance(leaf, Tensor)]
         self._copies = [_copy_or_version(tensor) for tensor in self._tensors]
         self.written = list(written)
         self._before = [tensor.detach().clone() for tensor in self.written]
@@ -65,8 +69,12 @@ class Watch:
         return [
             tensor
             for tensor, was in zip(self._tensors, self._copies, strict=True)
-            if not (torch.equal(tensor, was) if isinstance(was, Tensor) else _version(tensor) == was)
+            if not (_equal_values(tensor, was) if isinstance(was, Tensor) else _version(tensor) == was)
         ]
+
+    def wrote_arguments(self) -> bool:
+        """Return whether an argument was changed in place."""
+        return not all(_equal_values(leaf, was) for leaf, was in self._leaves)
 
     def drew_elsewhere(self) -> bool:
         """Return whether random numbers were drawn from other generators than torch's."""
@@ -85,7 +93,8 @@ class Watch:
             with precision:
                 values, surrogates = program(leaves, program.graph.module)
             differentiated = values if program.by_value else surrogates
-            gradients = gradients_of(differentiated if torch.is_grad_enabled() else [], program.trained)
+            with without_hooks(program.trained):
+                gradients = gradients_of(differentiated if torch.is_grad_enabled() else [], program.trained)
             actual = Outcome(
                 [value.detach() if dtype else _double(value) for value, dtype in zip(values, self.dtypes, strict=True)],
                 gradients,
@@ -112,6 +121,10 @@ class Watch:
 def _double(number: Any) -> Tensor:
     """Return a number of Python's, or a tensor that stands for one, in its precision."""
     return torch.as_tensor(number, dtype=torch.float64, device="cpu").detach()
+
+
+def _equal_values(one: Tensor, other: Tensor) -> bool:
+    return torch.equal(one, other) or torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
 def _copy_or_version(tensor: Tensor) -> Tensor | int:

@@ -110,6 +110,28 @@ def of_slot() -> Any:
     return lambda: slotted.value, lambda: setattr(slotted, "value", LITTLE)
 
 
+class Tempered(nn.Module):
+    """A user's network, whose ``forward`` only torch calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.warmth = 1.0
+        self.mask = torch.ones(2)
+
+    def forward(self, x: Any) -> Any:
+        return self.warmth * x
+
+
+def of_network() -> Any:
+    network = Tempered()
+    return lambda x: network(x), lambda: setattr(network, "warmth", LITTLE)
+
+
+def of_network_in_a_network() -> Any:
+    network = nn.Sequential(Tempered(), nn.ReLU())
+    return network, lambda: setattr(network[0], "warmth", LITTLE)
+
+
 def of_computed_name() -> Any:
     settings = types.SimpleNamespace(value_0=1.0)
     return lambda: getattr(settings, f"value_{0}"), lambda: setattr(settings, "value_0", LITTLE)
