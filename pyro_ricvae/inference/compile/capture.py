@@ -14,6 +14,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from pyro_ricvae.inference.compile.patches import capturing
 from pyro_ricvae.inference.compile.quiet import silent
+from pyro_ricvae.inference.compile.reported import Reported
 
 _CONVERSIONS = {
     torch.ops.aten.contiguous.default,
@@ -63,7 +64,8 @@ class _Program(nn.Module):
         leaves = [next(given) if isinstance(leaf, Tensor) else leaf for leaf in self.leaves]
         args, kwargs = tree_unflatten(leaves, self.spec)
         numbers, self.recorded.spec = tree_flatten(self.loss(*args, **kwargs))
-        values = [each if isinstance(each, Tensor) else torch.tensor(each, dtype=torch.float64) for each in numbers]
+        values = [each.double if isinstance(each, Reported) else each for each in numbers]
+        values = [each if isinstance(each, Tensor) else torch.tensor(each, dtype=torch.float64) for each in values]
         if self.recorded.valid:
             valid = self.recorded.valid[0]
             for each in self.recorded.valid[1:]:

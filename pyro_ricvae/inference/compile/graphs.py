@@ -259,6 +259,8 @@ class Graphs:
             except Exception as error:
                 failures.append(reason(error))
                 continue
+            finally:
+                watch.put_back()  # a capture may change a tensor that is no buffer
             try:
                 found = watch.compare(program, leaves, self.autocast())
             except Exception as error:

@@ -32,6 +32,7 @@ from torch.utils._pytree import TreeSpec
 from pyro_ricvae._core.isolation import without_modules
 from pyro_ricvae.inference.compile.code import is_librarys
 from pyro_ricvae.inference.compile.quiet import silent
+from pyro_ricvae.inference.compile.reported import Reported
 
 # Pyro's handlers and store, and all that is replaced here, are one for the process: one thread at a time.
 LOCK = threading.RLock()
@@ -162,7 +163,7 @@ def nothing_given_away() -> Iterator[None]:
 def _record_losses(stack: _Replacements, recorded: Recorded) -> None:
     """Keep what Pyro takes gradients of; and numbers that it reads to report, which Python adds as doubles."""
     stack.replace(Tensor, "backward", lambda loss, *_, **__: recorded.surrogates.append(loss), by="pyro.")
-    stack.replace(Tensor, "item", lambda tensor: tensor.detach().double(), by="pyro.")
+    stack.replace(Tensor, "item", lambda tensor: Reported(tensor.detach().double()), by="pyro.")
 
 
 def _record_validation(stack: _Replacements, recorded: Recorded) -> None:

@@ -194,7 +194,9 @@ def compile_graph(
         nothing_given_away(),
     ):
         compiled: Callable[..., Sequence[Tensor]] = torch.compile(
-            _summed(graph),
+            _summed(
+                graph
+            ).forward,  # what calls it is one function for all graphs, and torch compiles that a few times only
             fullgraph=True,
             dynamic=False if with_rows is None else None,
             backend=partial(_backend, fallback_random=fallback_random),

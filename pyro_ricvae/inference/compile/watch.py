@@ -102,9 +102,14 @@ class Watch:
                 [tensor.detach().clone() for tensor in self.written],
             )
         finally:
-            self._set(self._after.random_state, self._after.written)
+            self.put_back()
         contiguous = all(leaf.is_contiguous() for leaf in leaves if isinstance(leaf, Tensor))
         return difference(self._after, actual, program.trained, exactly=contiguous or not program.copies)
+
+    def put_back(self) -> None:
+        """Leave random state and what is changed in place as the call did."""
+        assert self._after is not None
+        self._set(self._after.random_state, self._after.written)
 
     def _random_state(self) -> list[Tensor]:
         return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in self._devices)]

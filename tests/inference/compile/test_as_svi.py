@@ -606,4 +606,5 @@ def test_a_hook_and_a_parameter_that_is_frozen() -> None:
 
         return setup(with_network(network), before=before, watched=[network])
 
-    assert assert_as_svi(make, 26).engines == ["captured"] * 3
+    # A frozen parameter has Pyro warn, under pytest's filters at every call: that runs as Pyro.
+    assert assert_as_svi(make, 26).engines == ["captured"] * 2

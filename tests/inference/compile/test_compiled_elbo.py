@@ -142,6 +142,15 @@ def test_the_graph_of_our_pairs_is_the_eager_loss(
     assert loss.engines == ["captured"]
 
 
+@pytest.mark.parametrize("objective", [RecyclingELBO(passes=2), Trace_ELBO(), TraceMeanField_ELBO(num_particles=2)])
+@pytest.mark.parametrize("validate", [True, False])
+def test_no_value_is_waited_for_within_a_graph(objective: Any, validate: bool) -> None:
+    with pyro.validation_enabled(validate):
+        loss = captured(objective(*make_pair())).prepare(torch.randn(6, 5))
+    (program,) = loss._graphs.programs
+    assert not program.graph.module.graph.find_nodes(op="call_function", target=torch.ops.aten.item.default)
+
+
 @pytest.mark.parametrize(
     ("objective", "particles"),
     [(TraceMeanField_ELBO, TWO), (Trace_ELBO, {}), (Trace_ELBO, VECTORISED), (RenyiELBO, TWO), (RenyiELBO, VECTORISED)],
