@@ -16,7 +16,7 @@ ARVIZ1 := .venv-arviz1/bin
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install demo test test-fast test-core test-arviz1 coverage lint types format bench bench-gpu mutants clean
+.PHONY: help install demo test test-fast test-core test-arviz1 coverage conformance lint types format bench bench-gpu mutants clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -34,7 +34,7 @@ demo: $(INSTALLED) ## robust PCA, l2-VAE, iC-VAE and RiC-VAE on two dirty data s
 	$(BIN)/ricvae demo --out $(OUT) --seed $(SEED) --overwrite
 
 # A process a core, and so a thread each, also where tests run scripts.
-test test-fast coverage: export OMP_NUM_THREADS ?= 1
+test test-fast coverage conformance: export OMP_NUM_THREADS ?= 1
 
 test: $(INSTALLED) ## the tests and the docstring examples, a process a core
 	$(BIN)/python -m pytest -q -n auto --durations=20
@@ -63,6 +63,9 @@ test-arviz1: .venv-arviz1/.installed ## the conversion to ArviZ with ArviZ 1.x, 
 	$(PYTHON312) -m venv .venv-arviz1
 	$(ARVIZ1)/python -m pip install --quiet --disable-pip-version-check 'arviz[h5netcdf]>=1' numpy 'matplotlib<3.11' pytest
 	@touch $@
+
+conformance: $(INSTALLED) ## every model under SVI and CompiledSVI, compiled too, and a table of what differs: hours
+	cd tests && ../$(BIN)/python -m conformance --compiled --jobs $$(nproc)
 
 lint: $(INSTALLED) ## style, docstrings, and who may import whom
 	$(BIN)/ruff check .

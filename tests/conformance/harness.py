@@ -1,10 +1,13 @@
 """Train one setup under SVI and under CompiledSVI, and list every difference."""
 
+import copy
 import hashlib
+import math
 import random
 import re
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +40,10 @@ class Setup:
         Python state to compare after each step, compared by ``==``: a log, a counter.
     evaluate_every : int
         After how many steps `evaluate_loss` is called, 0 for never.
+    loss_and_grads : callable, optional
+        As for SVI.
+    also : Setup, optional
+        What a second SVI trains, in turn with the first; of it, all but what is watched, the state, and `before` count.
     """
 
     model: Any
@@ -48,6 +55,8 @@ class Setup:
     watched: Sequence[nn.Module | Tensor] = ()
     state: Callable[[], Any] = lambda: None
     evaluate_every: int = 0
+    loss_and_grads: Any = None
+    also: "Setup | None" = None
 
 
 @dataclass
@@ -59,6 +68,7 @@ class Step:
     tensors: dict[str, Tensor]
     random_state: str
     state: Any
+    warnings: list[tuple[str, str]]
 
 
 @dataclass
@@ -66,9 +76,14 @@ class Record:
     """What a training gave."""
 
     steps: list[Step] = field(default_factory=list)
-    warnings: set[tuple[str, str]] = field(default_factory=set)
     compilation_warnings: list[str] = field(default_factory=list)
     engines: list[str] = field(default_factory=list)
+    optimizer: Any = None
+
+    @property
+    def warnings(self) -> set[tuple[str, str]]:
+        """All that were given, but for ours."""
+        return {each for step in self.steps for each in step.warnings}
 
 
 def _random_state() -> str:
@@ -92,34 +107,59 @@ def _tensors(watched: Iterable[nn.Module | Tensor]) -> dict[str, Tensor]:
     return found
 
 
+@contextmanager
+def _global_settings() -> Iterator[None]:
+    """Put back what a setup may change: the default dtype, Pyro's settings, and whether it validates."""
+    dtype = torch.get_default_dtype()
+    validates = pyro.distributions.is_validation_enabled()
+    try:
+        with pyro.validation_enabled(validates), pyro.settings.context(**pyro.settings.get()):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+
+
+def _svi(cls: Any, setup: Setup, options: dict[str, Any]) -> Any:
+    return cls(setup.model, setup.guide, setup.optim, setup.loss, setup.loss_and_grads, **options)
+
+
 def train(cls: Any, make: Callable[[], Setup], steps: int, *, seed: int = 0, **options: Any) -> Record:
     """Train by `cls`, SVI or CompiledSVI, under one seed and in a store of its own; an error does not end it."""
     record = Record()
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
     torch.manual_seed(seed)
-    with pyro.get_param_store().scope(), warnings.catch_warnings(record=True) as caught:
+    with pyro.get_param_store().scope(), _global_settings(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         setup = make()
-        svi = cls(setup.model, setup.guide, setup.optim, setup.loss, **options)
+        svi, also = (each and _svi(cls, each, options) for each in (setup, setup.also))
         for number in range(steps):
+            caught.clear()
             setup.before(number)
-            args, kwargs = setup.call(number)
             loss, error = None, None
             try:
+                args, kwargs = setup.call(number)
                 loss = svi.step(*args, **kwargs)
                 if setup.evaluate_every and number % setup.evaluate_every == 0:
                     loss = (loss, svi.evaluate_loss(*args, **kwargs))
+                if setup.also:
+                    args, kwargs = setup.also.call(number)
+                    loss = (loss, also.step(*args, **kwargs))
             except Exception as raised:
                 error = (type(raised).__name__, str(raised))
-            record.steps.append(Step(loss, error, _tensors(setup.watched), _random_state(), setup.state()))
-    for each in caught:
-        if issubclass(each.category, CompilationWarning):
-            record.compilation_warnings.append(str(each.message))
-        elif "Triggered internally" not in str(each.message):  # by torch, once a process
-            record.warnings.add((each.category.__name__, str(each.message)))
-    if isinstance(svi, CompiledSVI):
-        record.engines = list(getattr(svi, "elbo", svi).engines)
+            state = copy.deepcopy(setup.state())
+            given = []
+            for each in caught:
+                if issubclass(each.category, CompilationWarning):
+                    record.compilation_warnings.append(str(each.message))
+                elif "Triggered internally" not in str(each.message):  # by torch, once a process
+                    given.append((each.category.__name__, str(each.message)))
+            record.steps.append(Step(loss, error, _tensors(setup.watched), _random_state(), state, given))
+        optimizers = copy.deepcopy(getattr(setup.optim, "get_state", dict)())
+        record.optimizer = {name: each for name, each in optimizers.items() if name is not None}  # None: left the store
+    for each in (svi, also):
+        if isinstance(each, CompiledSVI):
+            record.engines += getattr(each, "elbo", each).engines
     return record
 
 
@@ -130,38 +170,71 @@ def _flat(loss: Any) -> list[float]:
 def _far(one: Tensor, other: Tensor, tolerance: float) -> bool:
     if one.shape != other.shape or one.dtype != other.dtype:
         return True
-    if tolerance == 0.0 or not one.dtype.is_floating_point:
+    if not (one.is_floating_point() or one.is_complex()):
+        return not torch.equal(one, other)
+    if tolerance == 0.0:
         return not torch.equal(one.nan_to_num(nan=1.25e9), other.nan_to_num(nan=1.25e9))
     return not torch.allclose(one, other, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
+def _unlike(one: Any, other: Any, tolerance: float) -> bool:
+    """Return whether two values of Python differ, which may be lists or dictionaries, the latter in any order."""
+    if type(one) is not type(other):
+        return True
+    if isinstance(one, dict):
+        return one.keys() != other.keys() or any(_unlike(one[key], other[key], tolerance) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) != len(other) or any(_unlike(*pair, tolerance) for pair in zip(one, other, strict=True))
+    if isinstance(one, Tensor):
+        return _far(one, other, tolerance)
+    if isinstance(one, float):
+        same = math.isclose(one, other, rel_tol=tolerance, abs_tol=tolerance)
+        return not (same or (math.isnan(one) and math.isnan(other)))
+    return bool(one != other)
+
+
+def _words(given: Any, tolerance: float) -> Any:
+    """Return an error or warnings, without the numbers in them where these may differ in their last digits."""
+    return re.sub(r"-?\d[\d.]*(e[+-]?\d+)?", "#", repr(given)) if tolerance else given
+
+
 def differences(expected: Record, actual: Record, *, tolerance: float = 0.0) -> list[str]:
     """Return every difference, in words: none with a tolerance of 0 means equal to the last bit."""
-    found = []
-    for number, (one, other) in enumerate(zip(expected.steps, actual.steps, strict=True)):
-        where = f"step {number}"
-        if one.error != other.error:
-            found.append(f"{where}: SVI raises {one.error}, CompiledSVI {other.error}")
-        if (one.loss is None) != (other.loss is None):
-            found.append(f"{where}: loss {one.loss} and {other.loss}")
-        elif one.loss is not None:
-            a, b = (torch.tensor(_flat(loss), dtype=torch.float64) for loss in (one.loss, other.loss))
-            if _far(a, b, tolerance):
-                found.append(f"{where}: loss {one.loss!r} and {other.loss!r}")
-        if one.tensors.keys() != other.tensors.keys():
-            found.append(f"{where}: {sorted(one.tensors.keys() ^ other.tensors.keys())} only in one")
-        for name in one.tensors.keys() & other.tensors.keys():
-            if _far(one.tensors[name], other.tensors[name], tolerance):
-                found.append(f"{where}: {name} differs by {_distance(one.tensors[name], other.tensors[name])}")
-        if one.random_state != other.random_state:
-            found.append(f"{where}: another random state")
-        if one.state != other.state:
-            found.append(f"{where}: state {one.state!r} and {other.state!r}")
-    if expected.warnings != actual.warnings:
-        found.append(f"warnings: {expected.warnings ^ actual.warnings}")
+    found = [
+        f"step {number}: {difference}"
+        for number, steps in enumerate(zip(expected.steps, actual.steps, strict=True))
+        for difference in (*_of_outcomes(*steps, tolerance), *_of_states(*steps, tolerance))
+    ]
+    if _unlike(expected.optimizer, actual.optimizer, tolerance):
+        found.append("another state of the optimizer")
     if len(actual.compilation_warnings) > 1:
         found.append(f"more than one warning: {actual.compilation_warnings}")
     return found
+
+
+def _of_outcomes(one: Step, other: Step, tolerance: float) -> Iterator[str]:
+    if _words(one.error, tolerance) != _words(other.error, tolerance):
+        yield f"SVI raises {one.error}, CompiledSVI {other.error}"
+    if (one.loss is None) != (other.loss is None):
+        yield f"loss {one.loss} and {other.loss}"
+    elif one.loss is not None:
+        a, b = (torch.tensor(_flat(loss), dtype=torch.float64) for loss in (one.loss, other.loss))
+        if _far(a, b, tolerance):
+            yield f"loss {one.loss!r} and {other.loss!r}"
+    if _words(one.warnings, tolerance) != _words(other.warnings, tolerance):
+        yield f"SVI warns {one.warnings}, CompiledSVI {other.warnings}"
+
+
+def _of_states(one: Step, other: Step, tolerance: float) -> Iterator[str]:
+    if one.tensors.keys() != other.tensors.keys():
+        yield f"{sorted(one.tensors.keys() ^ other.tensors.keys())} only in one"
+    for name in sorted(one.tensors.keys() & other.tensors.keys()):
+        if _far(one.tensors[name], other.tensors[name], tolerance):
+            yield f"{name} differs by {_distance(one.tensors[name], other.tensors[name])}"
+    if one.random_state != other.random_state:
+        yield "another random state"
+    if _unlike(one.state, other.state, tolerance):
+        yield f"state {one.state!r} and {other.state!r}"
 
 
 def _distance(one: Tensor, other: Tensor) -> str:

@@ -83,6 +83,10 @@ class Dependencies:
             return []
         return changed or [("a tensor", "", "of another shape, type or device, or trained or not")]
 
+    def is_named(self, name: str) -> bool:
+        """Return whether code names an attribute."""
+        return name in self._read
+
     def is_scratch(self, path: str) -> bool:
         """Return whether what is at a path is in an attribute that only a library knows, and in nothing of a user's."""
         librarys = max((len(each) for each in self._found.librarys if path.startswith(each)), default=0)

@@ -8,17 +8,18 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor, nn
+from torch.utils._device import DeviceContext
 from torch.utils._pytree import TreeSpec
 
 from pyro_ricvae._core.errors import reason
 from pyro_ricvae.inference.compile.capture import batch_length, capture
 from pyro_ricvae.inference.compile.dependencies import Dependencies
 from pyro_ricvae.inference.compile.kinds import (
-    PLAIN,
     Kind,
     Options,
     first_difference,
     in_words,
+    is_object,
     key_of,
     tensors_with_rows,
 )
@@ -90,7 +91,7 @@ class Graphs:
     def find(self, leaves: Sequence[Any], spec: TreeSpec) -> Program | None:
         """Return the graph for these arguments, or None where Pyro has to run: also for one that is to be verified."""
         kind = self._kinds.get(self._key(leaves, spec))
-        if kind is None or pyro.poutine.runtime._PYRO_STACK:
+        if kind is None or _is_surrounded():
             return None
         program = _holding(kind, leaves)
         if program is not None and program.is_due() and not _is_recording():
@@ -120,8 +121,8 @@ class Graphs:
         """
         if self._device is None:
             self.begin(leaves)
-        if pyro.poutine.runtime._PYRO_STACK:
-            return None  # part of something larger
+        if _is_surrounded():
+            return None
         key = self._key(leaves, spec)
         kind = self._kinds.get(key)
         if kind is None:
@@ -208,22 +209,12 @@ class Graphs:
             return False
         kind.unsteady = 0
         during = dependencies.changes()
-        if effects := [each for each in during if not dependencies.is_scratch(each[0])]:
-            self._refuse(kind, f"it changes what it reads: {in_words(effects)}")
+        if why := _effect(watch, [each for each in during if not dependencies.is_scratch(each[0])]):
+            self._refuse(kind, why)
             return False
         if during:
             scratch = dependencies.scratch | {path for path, _, _ in during}
             kind.dependencies = Dependencies(self._namespace, self._names, frozenset(scratch))
-        if watch.wrote_arguments():
-            self._refuse(kind, "it changes an argument in place")
-            return False
-        if watch.drew_elsewhere():
-            self._refuse(kind, "it draws random numbers from NumPy or Python's random: draw them from torch")
-            return False
-        if watch.warned:
-            # By the filters that hold: they show it, or raise it, at every call.
-            self._refuse(kind, f"it warns at every call ({watch.warned[0]})")
-            return False
         written = watch.wrote()
         if {id(each) for each in written} != {id(each) for each in watch.written}:
             kind.written = written
@@ -293,6 +284,7 @@ class Graphs:
                     f"a parameter of shape {tuple(tensor.shape)} is made anew at every call, so nothing can train it: "
                     "make networks outside the model, and give pyro.param a plain tensor"
                 )
+        used, whole = {id(tensor) for tensor in (*trained, *reached)}, dependencies.is_named("get_param_store")
         shared = [*stored.values(), *(each for each in reached if each.requires_grad), *kind.written]
         graph = capture(
             self._loss,
@@ -307,14 +299,9 @@ class Graphs:
             run=graph.module,
             engine="captured",
             dependencies=dependencies,
-            arguments={
-                n: about_argument(leaf)
-                for n, leaf in enumerate(leaves)
-                if not isinstance(leaf, (*PLAIN, Tensor, float, complex))
-            },
-            params={
-                name: tensor for name, tensor in stored.items() if any(tensor is each for each in (*trained, *reached))
-            },
+            arguments={n: about_argument(leaf) for n, leaf in enumerate(leaves) if is_object(leaf)},
+            params={name: tensor for name, tensor in stored.items() if whole or id(tensor) in used},
+            whole_store=whole,
             trained=list(trained),
             written=kind.written,
             dtypes=[None] * graph.spec.num_leaves,
@@ -363,6 +350,21 @@ class Graphs:
         return base, batch_length(leaves) if base in self._fixed else None
 
 
+def _effect(watch: Watch, changed: Sequence[tuple[str, Any, Any]]) -> str | None:
+    """Return what a call did besides computing, which a graph would not do, or None."""
+    if changed:
+        return f"it changes what it reads: {in_words(changed)}"
+    if obstacle := next((each.obstacle for each in watch.arguments.values() if each.obstacle), None):
+        return obstacle
+    if watch.wrote_arguments():
+        return "it changes an argument in place"
+    if watch.drew_elsewhere():
+        return "it draws random numbers from NumPy or Python's random: draw them from torch"
+    if watch.warned:  # by the filters that hold: they show it, or raise it, at every call
+        return f"it warns at every call ({watch.warned[0]})"
+    return None
+
+
 def _holding(kind: Kind, leaves: Sequence[Any]) -> Program | None:
     """Return the graph for which everything is as it was, and have it asked first the next time."""
     for number, program in enumerate(kind.programs):
@@ -371,6 +373,16 @@ def _holding(kind: Kind, leaves: Sequence[Any]) -> Program | None:
                 kind.programs.insert(0, kind.programs.pop(number))
             return program
     return None
+
+
+def _is_surrounded() -> bool:
+    """Return whether something sees what Pyro and torch do in the call: a handler, a mode, hooks of autograd."""
+    if pyro.poutine.runtime._PYRO_STACK or torch._C._len_torch_dispatch_stack():
+        return True
+    modes = torch.overrides._get_current_function_mode_stack() if torch._C._len_torch_function_stack() else ()
+    if not all(isinstance(mode, DeviceContext) for mode in modes):  # as which torch keeps the default device
+        return True
+    return torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
 
 
 def _is_recording() -> bool:

@@ -65,6 +65,11 @@ def key_of(leaves: Sequence[Any], spec: TreeSpec, options: Options) -> Any:
     )
 
 
+def is_object(leaf: Any) -> bool:
+    """Return whether an argument is told apart by what can be read of it."""
+    return not isinstance(leaf, (*PLAIN, Tensor, float, complex))
+
+
 def _kind(leaf: Any, rows: int | None, compiled: bool) -> Any:
     """Return what has to be the same of an argument in every call of one graph.
 

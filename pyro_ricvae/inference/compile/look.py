@@ -5,6 +5,7 @@ closures, defaults. The walk finds all of it, from the functions and objects tha
 code names (`code.named`).
 """
 
+import contextvars
 import enum
 import functools
 import itertools
@@ -165,6 +166,9 @@ class Look:
         elif isinstance(value, random.Random | np.random.Generator | np.random.RandomState):
             self.facts[path] = ("a generator", repr(_generators_state(value)))
             self.copies.append((lambda was: repr(_generators_state(value)) == was, self.facts[path][1]))
+        elif isinstance(value, contextvars.ContextVar):
+            self.facts[path] = ("a context variable", id(value))
+            self.note_reading(functools.partial(value.get, None), f"{path}.get()")
         elif isinstance(value, Iterator) and not hasattr(value, "__dict__"):
             self.obstacle = f"{path} is an iterator, whose state cannot be seen"
         else:

@@ -48,7 +48,9 @@ class Program:
     arguments : dict of int to Dependencies
         The same of arguments that are objects, by their position.
     params : dict of str to Tensor
-        The entries of Pyro's parameter store that it holds.
+        The entries of Pyro's parameter store that it depends on.
+    whole_store : bool
+        Whether these are all that there are, and have to stay so.
     trained : list of Tensor
         What it gives a gradient to.
     written : list of Tensor
@@ -67,6 +69,7 @@ class Program:
     dependencies: Dependencies
     arguments: dict[int, Dependencies]
     params: dict[str, Tensor]
+    whole_store: bool
     trained: list[Tensor]
     written: list[Tensor]
     dtypes: list[torch.dtype | None]
@@ -79,6 +82,7 @@ class Program:
         known = pyro.get_param_store()._params
         return (
             all(known.get(name) is tensor for name, tensor in self.params.items())
+            and not (self.whole_store and len(known) != len(self.params))
             and self.dependencies.hold()
             and all(
                 was.hold() if leaves[position] is was.namespace["argument"] else alike(was, leaves[position])

@@ -8,7 +8,15 @@ from torch import Tensor
 
 from pyro_ricvae._core.isolation import other_random_numbers
 from pyro_ricvae.inference.compile.dependencies import Dependencies
-from pyro_ricvae.inference.compile.program import Outcome, Program, difference, gradients_of, without_hooks
+from pyro_ricvae.inference.compile.kinds import is_object
+from pyro_ricvae.inference.compile.program import (
+    Outcome,
+    Program,
+    about_argument,
+    difference,
+    gradients_of,
+    without_hooks,
+)
 
 # Larger tensors are data.
 _MOST_COPIED = 10_000_000
@@ -34,6 +42,8 @@ class Watch:
         Of the values, None for numbers of Python's.
     warned : list of str
         The warnings that the call gave.
+    arguments : dict of int to Dependencies
+        What can be read of arguments that are objects, by their position.
     """
 
     def __init__(self, leaves: Sequence[Any], dependencies: Dependencies | None, written: Sequence[Tensor]) -> None:
@@ -44,6 +54,7 @@ class Watch:
         self._devices = sorted(
             {each.device.index for each in (*leaves, *self._tensors) if isinstance(each, Tensor) and each.is_cuda}
         )
+        self.arguments = {number: about_argument(leaf) for number, leaf in enumerate(leaves) if is_object(leaf)}
         self._leaves = [(leaf, leaf.detach().clone()) for leaf in leaves if isinstance(leaf, Tensor)]
         self._copies = [_copy_or_version(tensor) for tensor in self._tensors]
         self.written = list(written)
@@ -74,7 +85,8 @@ class Watch:
 
     def wrote_arguments(self) -> bool:
         """Return whether an argument was changed in place."""
-        return not all(_equal_values(leaf, was) for leaf, was in self._leaves)
+        tensors_stay = all(_equal_values(leaf, was) for leaf, was in self._leaves)
+        return not (tensors_stay and all(each.hold() for each in self.arguments.values()))
 
     def drew_elsewhere(self) -> bool:
         """Return whether random numbers were drawn from other generators than torch's."""

@@ -1,0 +1,5 @@
+"""All cases, by name."""
+
+from conformance.collected import CASES
+
+__all__ = ["CASES"]
