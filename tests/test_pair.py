@@ -216,6 +216,7 @@ def test_a_capture_with_cells_that_are_not_observed_is_one_graph_for_all_lengths
     captured = rv.inference.CompiledELBO(elbo, compiled=False)
     for n in (6, 9):
         x, observed = torch.randn(n, 5), torch.rand(n, 5) < 0.6
+        assert captured.captures(x, observed)
         torch.manual_seed(0)
         expected = elbo(x, observed)
         torch.manual_seed(0)

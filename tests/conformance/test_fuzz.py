@@ -3,7 +3,7 @@
 import functools
 
 import pytest
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
 from conformance.fuzz import trained
@@ -26,10 +26,11 @@ def differences(this: Description) -> list[str]:
 
 @pytest.mark.slow
 @settings(
-    max_examples=100,
+    max_examples=25,
     derandomize=True,
     database=None,
     deadline=None,
+    phases=(Phase.generate, Phase.shrink),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(descriptions())
