@@ -397,6 +397,7 @@ def test_eight_threads_that_train() -> None:
     assert process() == before
 
 
+@pytest.mark.filterwarnings("error::pyro_ricvae.inference.CompilationWarning")
 def test_an_error_in_one_thread_leaves_the_others_alone() -> None:
     before = process()
     errors = []
