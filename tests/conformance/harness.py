@@ -159,7 +159,7 @@ def train(cls: Any, make: Callable[[], Setup], steps: int, *, seed: int = 0, **o
         record.optimizer = {name: each for name, each in optimizers.items() if name is not None}  # None: left the store
     for each in (svi, also):
         if isinstance(each, CompiledSVI):
-            record.engines += getattr(each, "elbo", each).engines
+            record.engines += each.engines
     return record
 
 

@@ -1,6 +1,6 @@
 """What Python may read while a loss is computed, and whether it is still as it was."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import attrgetter, getitem, is_
 from typing import Any
 
@@ -20,6 +20,8 @@ class Dependencies:
         Which of its entries to begin with.
     scratch : frozenset of str
         Paths of what libraries overwrite at every call, which is not looked at.
+    read : iterable of str
+        Attributes that code is known to name.
 
     Attributes
     ----------
@@ -33,9 +35,15 @@ class Dependencies:
         What cannot be compared, and so forbids a graph.
     """
 
-    def __init__(self, namespace: dict[str, Any], names: Sequence[str], scratch: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        namespace: dict[str, Any],
+        names: Sequence[str],
+        scratch: frozenset[str] = frozenset(),
+        read: Iterable[str] = (),
+    ) -> None:
         self.namespace, self.names, self.scratch = namespace, tuple(names), scratch
-        self._read: set[str] = set()
+        self._read = set(read)
         self._look()
 
     def _look(self) -> None:
@@ -74,9 +82,7 @@ class Dependencies:
 
     def changes(self) -> list[tuple[str, Any, Any]]:
         """Return what is otherwise now: paths, with the facts before and now; without any, remember what is now."""
-        now = Dependencies.__new__(Dependencies)
-        now.namespace, now.names, now.scratch, now._read = self.namespace, self.names, self.scratch, set(self._read)
-        now._look()
+        now = Dependencies(self.namespace, self.names, self.scratch, self._read)
         changed = differences(self.facts, now.facts)
         if not changed and now.obstacle == self.obstacle and list(map(_FORM, self.tensors.values())) == self._forms:
             self.__dict__.update(now.__dict__)  # equal, but other objects

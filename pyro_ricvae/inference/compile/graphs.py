@@ -19,7 +19,6 @@ from pyro_ricvae.inference.compile.kinds import (
     Options,
     first_difference,
     in_words,
-    is_object,
     key_of,
     tensors_with_rows,
 )
@@ -27,7 +26,6 @@ from pyro_ricvae.inference.compile.precision import choose_precision
 from pyro_ricvae.inference.compile.program import (
     CompilationWarning,
     Program,
-    about_argument,
     cannot_be_compiled,
     compile_graph,
     warn,
@@ -243,8 +241,7 @@ class Graphs:
         failures: list[str] = []
         for varying in [None] if with_rows is None else [with_rows, None]:
             try:
-                program = self._captured(kind, leaves, spec, varying, trained)
-                program.dtypes = watch.dtypes
+                program = self._captured(kind, watch, leaves, spec, varying, trained)
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:
@@ -271,7 +268,13 @@ class Graphs:
         self._refuse(kind, f"{failures[-1]}. What depends on the values of tensors has to be a tensor operation")
 
     def _captured(
-        self, kind: Kind, leaves: Sequence[Any], spec: TreeSpec, with_rows: Any, trained: Sequence[Tensor]
+        self,
+        kind: Kind,
+        watch: Watch,
+        leaves: Sequence[Any],
+        spec: TreeSpec,
+        with_rows: Any,
+        trained: Sequence[Tensor],
     ) -> Program:
         dependencies = kind.dependencies
         assert dependencies is not None
@@ -299,12 +302,12 @@ class Graphs:
             run=graph.module,
             engine="captured",
             dependencies=dependencies,
-            arguments={n: about_argument(leaf) for n, leaf in enumerate(leaves) if is_object(leaf)},
+            arguments=watch.arguments,
             params={name: tensor for name, tensor in stored.items() if whole or id(tensor) in used},
             whole_store=whole,
             trained=list(trained),
             written=kind.written,
-            dtypes=[None] * graph.spec.num_leaves,
+            dtypes=watch.dtypes,
             copies=self.options.compiled,
             by_value=self._by_value,
         )

@@ -168,16 +168,22 @@ def difference(expected: Outcome, actual: Outcome, trained: Sequence[Tensor], ex
     return None
 
 
-def _equal(one: Tensor, other: Tensor, exactly: bool) -> bool:
+def same_values(one: Tensor, other: Tensor) -> bool:
+    """Return whether two tensors are equal to the last bit, and NaN in the same places."""
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
     if torch.equal(one, other):
         return True
-    if not (one.is_floating_point() or one.is_complex()):
-        return False
-    if torch.equal(one.isnan(), other.isnan()) and torch.equal(one.nan_to_num(), other.nan_to_num()):
+    return torch.equal(one.isnan(), other.isnan()) and torch.equal(one.nan_to_num(), other.nan_to_num())
+
+
+def _equal(one: Tensor, other: Tensor, exactly: bool) -> bool:
+    if same_values(one, other):
         return True
-    return (one.is_cuda or not exactly) and bool((one - other).norm() <= _TOLERANCE * other.norm())
+    if one.shape != other.shape or not (one.is_floating_point() or one.is_complex()):
+        return False
+    near = one.dtype == other.dtype and (one.is_cuda or not exactly)
+    return near and bool((one - other).norm() <= _TOLERANCE * other.norm())
 
 
 def compile_graph(
@@ -198,9 +204,7 @@ def compile_graph(
         nothing_given_away(),
     ):
         compiled: Callable[..., Sequence[Tensor]] = torch.compile(
-            _summed(
-                graph
-            ).forward,  # what calls it is one function for all graphs, and torch compiles that a few times only
+            _summed(graph).forward,
             fullgraph=True,
             dynamic=False if with_rows is None else None,
             backend=partial(_backend, fallback_random=fallback_random),
@@ -214,7 +218,7 @@ def compile_graph(
 def _summed(graph: Graph) -> GraphModule:
     """Return a graph with the sum of its surrogates in their place.
 
-    Each has code of its own: torch compiles one function for so many graphs only.
+    Its ``forward`` has code of its own; what calls it is the same for all graphs, and torch compiles that a few times only.
     """
     summed = GraphModule(graph.module, copy.deepcopy(graph.module.graph))
     (output,) = summed.graph.find_nodes(op="output")

@@ -56,10 +56,10 @@ class CompiledSVI(SVI):
 
     Raises
     ------
-    TypeError
-        If `optim` is a torch optimizer, or a class of these.
     ValueError
-        If `optim` is something else that makes none, or `precision` is unknown.
+        If `optim` is neither, as SVI does, or `precision` is unknown.
+    TypeError
+        At the first step, if a callable `optim` makes no torch optimizer.
 
     Examples
     --------

@@ -15,6 +15,7 @@ from pyro_ricvae.inference.compile.program import (
     about_argument,
     difference,
     gradients_of,
+    same_values,
     without_hooks,
 )
 
@@ -80,12 +81,12 @@ class Watch:
         return [
             tensor
             for tensor, was in zip(self._tensors, self._copies, strict=True)
-            if not (_equal_values(tensor, was) if isinstance(was, Tensor) else _version(tensor) == was)
+            if not (same_values(tensor, was) if isinstance(was, Tensor) else _version(tensor) == was)
         ]
 
     def wrote_arguments(self) -> bool:
         """Return whether an argument was changed in place."""
-        tensors_stay = all(_equal_values(leaf, was) for leaf, was in self._leaves)
+        tensors_stay = all(same_values(leaf, was) for leaf, was in self._leaves)
         return not (tensors_stay and all(each.hold() for each in self.arguments.values()))
 
     def drew_elsewhere(self) -> bool:
@@ -138,10 +139,6 @@ class Watch:
 def _double(number: Any) -> Tensor:
     """Return a number of Python's, or a tensor that stands for one, in its precision."""
     return torch.as_tensor(number, dtype=torch.float64, device="cpu").detach()
-
-
-def _equal_values(one: Tensor, other: Tensor) -> bool:
-    return torch.equal(one, other) or torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
 def _copy_or_version(tensor: Tensor) -> Tensor | int:
