@@ -218,7 +218,8 @@ def compile_graph(
 def _summed(graph: Graph) -> GraphModule:
     """Return a graph with the sum of its surrogates in their place.
 
-    Its ``forward`` has code of its own; what calls it is the same for all graphs, and torch compiles that a few times only.
+    Its ``forward`` has code of its own. What calls it is the same function for all graphs, and torch compiles one
+    function a few times only.
     """
     summed = GraphModule(graph.module, copy.deepcopy(graph.module.graph))
     (output,) = summed.graph.find_nodes(op="output")
