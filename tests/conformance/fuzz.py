@@ -9,6 +9,7 @@ What is done is kept in the file that ``--out`` names, and not done again unless
 
 import argparse
 import collections
+import functools
 import hashlib
 import json
 import logging
@@ -20,7 +21,6 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -133,12 +133,12 @@ def run_all(models: int, jobs: int, out: Path | None, key: dict[str, Any]) -> li
     if results:
         print(f"{len(results)} of {models} models are done already", flush=True)
     settings = key["seed"], key["steps"], key["compiled"]
-    spawn = multiprocessing.get_context("spawn")
     begun = time.perf_counter()
-    with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_begin, max_tasks_per_child=250) as pool:
-        tasks = [pool.submit(run_one, settings[0], number, *settings[1:]) for number in missing]
-        for done, task in enumerate(as_completed(tasks), start=1):
-            found = task.result()
+    spawn = multiprocessing.get_context("spawn")
+    # Not an executor: Python 3.11's waits for ever once a process has had its tasks.
+    with spawn.Pool(jobs, initializer=_begin, maxtasksperchild=250) as pool:
+        run = functools.partial(run_one, settings[0], steps=settings[1], compiled=settings[2])
+        for done, found in enumerate(pool.imap_unordered(run, missing), start=1):
             results[found["number"]] = found
             if out is not None:
                 with out.open("a") as file:

@@ -5,37 +5,31 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
-import pyro
 import torch
 from torch import Tensor, nn
-from torch.utils._device import DeviceContext
 from torch.utils._pytree import TreeSpec
 
 from pyro_ricvae._core.errors import reason
-from pyro_ricvae.inference.compile.capture import batch_length, capture
+from pyro_ricvae.inference.compile.capture import batch_length
 from pyro_ricvae.inference.compile.dependencies import Dependencies
 from pyro_ricvae.inference.compile.kinds import (
     Kind,
     Options,
     first_difference,
     in_words,
+    is_recording,
+    is_surrounded,
     key_of,
     tensors_with_rows,
 )
+from pyro_ricvae.inference.compile.making import captured, compile_program
 from pyro_ricvae.inference.compile.precision import choose_precision
-from pyro_ricvae.inference.compile.program import (
-    CompilationWarning,
-    Program,
-    cannot_be_compiled,
-    compile_graph,
-    warn,
-)
+from pyro_ricvae.inference.compile.program import CompilationWarning, Program
 from pyro_ricvae.inference.compile.watch import Watch
 
 _MOST_KINDS = 64
 _MOST_GRAPHS = 8  # of a kind
 _SAID_AFTER = 3  # calls in a row before each of which something else was changed
-
 
 _BESIDES = "the model depends on something besides its arguments, Python's objects and torch's random numbers"
 
@@ -89,10 +83,10 @@ class Graphs:
     def find(self, leaves: Sequence[Any], spec: TreeSpec) -> Program | None:
         """Return the graph for these arguments, or None where Pyro has to run: also for one that is to be verified."""
         kind = self._kinds.get(self._key(leaves, spec))
-        if kind is None or _is_surrounded():
+        if kind is None or is_surrounded():
             return None
         program = _holding(kind, leaves)
-        if program is not None and program.is_due() and not _is_recording():
+        if program is not None and program.is_due() and not is_recording():
             kind.due = program
             return None
         return program
@@ -119,7 +113,7 @@ class Graphs:
         """
         if self._device is None:
             self.begin(leaves)
-        if _is_surrounded():
+        if is_surrounded():
             return None
         key = self._key(leaves, spec)
         kind = self._kinds.get(key)
@@ -207,7 +201,7 @@ class Graphs:
             return False
         kind.unsteady = 0
         during = dependencies.changes()
-        if why := _effect(watch, [each for each in during if not dependencies.is_scratch(each[0])]):
+        if why := watch.effect([each for each in during if not dependencies.is_scratch(each[0])]):
             self._refuse(kind, why)
             return False
         if during:
@@ -241,7 +235,16 @@ class Graphs:
         failures: list[str] = []
         for varying in [None] if with_rows is None else [with_rows, None]:
             try:
-                program = self._captured(kind, watch, leaves, spec, varying, trained)
+                program = captured(
+                    self._loss,
+                    leaves,
+                    spec,
+                    watch,
+                    trained,
+                    varying,
+                    copies=self.options.compiled,
+                    by_value=self._by_value,
+                )
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:
@@ -261,56 +264,12 @@ class Graphs:
                 del self._kinds[key]
                 kind = self._kinds.setdefault(self._key(leaves, spec), kind)
             if self.options.compiled and torch.is_grad_enabled():
-                self._compile(program, leaves, varying)
+                with self.autocast():
+                    compile_program(program, leaves, varying, self.options.fallback_random)
             kind.programs.insert(0, program)
             del kind.programs[_MOST_GRAPHS:]
             return
         self._refuse(kind, f"{failures[-1]}. What depends on the values of tensors has to be a tensor operation")
-
-    def _captured(
-        self,
-        kind: Kind,
-        watch: Watch,
-        leaves: Sequence[Any],
-        spec: TreeSpec,
-        with_rows: Any,
-        trained: Sequence[Tensor],
-    ) -> Program:
-        dependencies = kind.dependencies
-        assert dependencies is not None
-        stored = dict(pyro.get_param_store().named_parameters())
-        reached = list(dependencies.tensors.values())
-        known = {id(tensor) for tensor in (*reached, *stored.values(), *leaves) if isinstance(tensor, Tensor)}
-        for tensor in trained:
-            if id(tensor) not in known:
-                raise RuntimeError(
-                    f"a parameter of shape {tuple(tensor.shape)} is made anew at every call, so nothing can train it: "
-                    "make networks outside the model, and give pyro.param a plain tensor"
-                )
-        used, whole = {id(tensor) for tensor in (*trained, *reached)}, dependencies.is_named("get_param_store")
-        shared = [*stored.values(), *(each for each in reached if each.requires_grad), *kind.written]
-        graph = capture(
-            self._loss,
-            [leaf.contiguous() if self.options.compiled and isinstance(leaf, Tensor) else leaf for leaf in leaves],
-            spec,
-            with_rows=with_rows,
-            modules=dependencies.modules,
-            shared=shared,
-        )
-        return Program(
-            graph=graph,
-            run=graph.module,
-            engine="captured",
-            dependencies=dependencies,
-            arguments=watch.arguments,
-            params={name: tensor for name, tensor in stored.items() if whole or id(tensor) in used},
-            whole_store=whole,
-            trained=list(trained),
-            written=kind.written,
-            dtypes=watch.dtypes,
-            copies=self.options.compiled,
-            by_value=self._by_value,
-        )
 
     def begin(self, leaves: Sequence[Any]) -> None:
         """Choose the precision by the first call, and find the device."""
@@ -325,18 +284,6 @@ class Graphs:
         options.precision = choose_precision(
             options.precision, self._pair(), networks, rows, self._device, options.fallback_random
         )
-
-    def _compile(self, program: Program, leaves: Sequence[Any], with_rows: Any) -> None:
-        """Compile a graph, or leave it as it is where that fails."""
-        options = self.options
-        try:
-            with self.autocast():
-                program.run = compile_graph(program.graph, leaves, with_rows, options.fallback_random, program.trained)
-            program.engine = "compiled"
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:
-            warn(cannot_be_compiled(error))
 
     def autocast(self) -> Any:
         """Return the context in which calls run."""
@@ -353,21 +300,6 @@ class Graphs:
         return base, batch_length(leaves) if base in self._fixed else None
 
 
-def _effect(watch: Watch, changed: Sequence[tuple[str, Any, Any]]) -> str | None:
-    """Return what a call did besides computing, which a graph would not do, or None."""
-    if changed:
-        return f"it changes what it reads: {in_words(changed)}"
-    if obstacle := next((each.obstacle for each in watch.arguments.values() if each.obstacle), None):
-        return obstacle
-    if watch.wrote_arguments():
-        return "it changes an argument in place"
-    if watch.drew_elsewhere():
-        return "it draws random numbers from NumPy or Python's random: draw them from torch"
-    if watch.warned:  # by the filters that hold: they show it, or raise it, at every call
-        return f"it warns at every call ({watch.warned[0]})"
-    return None
-
-
 def _holding(kind: Kind, leaves: Sequence[Any]) -> Program | None:
     """Return the graph for which everything is as it was, and have it asked first the next time."""
     for number, program in enumerate(kind.programs):
@@ -376,18 +308,3 @@ def _holding(kind: Kind, leaves: Sequence[Any]) -> Program | None:
                 kind.programs.insert(0, kind.programs.pop(number))
             return program
     return None
-
-
-def _is_surrounded() -> bool:
-    """Return whether something sees what Pyro and torch do in the call: a handler, a mode, hooks of autograd."""
-    if pyro.poutine.runtime._PYRO_STACK or torch._C._len_torch_dispatch_stack():
-        return True
-    modes = torch.overrides._get_current_function_mode_stack() if torch._C._len_torch_function_stack() else ()
-    if not all(isinstance(mode, DeviceContext) for mode in modes):  # as which torch keeps the default device
-        return True
-    return torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
-
-
-def _is_recording() -> bool:
-    """Return whether a CUDA graph is recorded, in which nothing can be compared."""
-    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()

@@ -1,12 +1,14 @@
-"""Kinds of calls: which have a graph in common, what is known of each, and how they differ, in words."""
+"""Kinds of calls: which have a graph in common, what is known of each, where there can be none, and all in words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyro
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
+from torch.utils._device import DeviceContext
 from torch.utils._pytree import TreeSpec
 
 from pyro_ricvae.inference.compile.capture import batch_length
@@ -117,3 +119,18 @@ def _said(fact: Any) -> str:
     if kind == "a tensor":
         return "a tensor"
     return str(value)[:60] or str(getattr(kind, "__name__", kind))
+
+
+def is_surrounded() -> bool:
+    """Return whether something sees what Pyro and torch do in the call: a handler, a mode, hooks of autograd."""
+    if pyro.poutine.runtime._PYRO_STACK or torch._C._len_torch_dispatch_stack():
+        return True
+    modes = torch.overrides._get_current_function_mode_stack() if torch._C._len_torch_function_stack() else ()
+    if not all(isinstance(mode, DeviceContext) for mode in modes):  # as which torch keeps the default device
+        return True
+    return torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
+
+
+def is_recording() -> bool:
+    """Return whether a CUDA graph is recorded, in which nothing can be compared."""
+    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()

@@ -1,24 +1,17 @@
-"""One graph in use: what it is for, whether it still is, and how it is verified and compiled."""
+"""One graph in use: what it is for, whether it still is, and how it is compared with Pyro."""
 
-import copy
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal
 
 import pyro
 import torch
 from torch import Tensor
-from torch.fx import GraphModule
 
-from pyro_ricvae._core.errors import reason
-from pyro_ricvae._core.isolation import undisturbed
 from pyro_ricvae.inference.compile.capture import Graph
 from pyro_ricvae.inference.compile.dependencies import Dependencies
-from pyro_ricvae.inference.compile.patches import nothing_given_away
-from pyro_ricvae.inference.compile.quiet import silent
 
 # How far a graph may be from the eager loss, relatively, where sums are taken in another order.
 _TOLERANCE = 1e-5
@@ -119,6 +112,33 @@ def alike(was: Dependencies, leaf: Any) -> bool:
     return now.facts == was.facts and now.obstacle is None
 
 
+class State:
+    """What a call changes besides its result, as it is now: torch's random numbers, and tensors.
+
+    Parameters
+    ----------
+    tensors : iterable
+        Of which only the devices count.
+    written : sequence of Tensor
+        What may be changed in place.
+    """
+
+    def __init__(self, tensors: Iterable[Any], written: Sequence[Tensor]) -> None:
+        self._devices = sorted({each.device.index for each in tensors if isinstance(each, Tensor) and each.is_cuda})
+        self.random_state = [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in self._devices)]
+        self._written = list(written)
+        self.values = [tensor.detach().clone() for tensor in self._written]
+
+    @torch.no_grad()
+    def put_back(self) -> None:
+        """Make all of it again what it was."""
+        torch.set_rng_state(self.random_state[0])
+        for device, state in zip(self._devices, self.random_state[1:], strict=True):
+            torch.cuda.set_rng_state(state, device)
+        for tensor, value in zip(self._written, self.values, strict=True):
+            tensor.copy_(value)
+
+
 @dataclass
 class Outcome:
     """What one call gave.
@@ -129,16 +149,13 @@ class Outcome:
         The loss.
     gradients : list of Tensor or None
         One for each tensor that is trained.
-    random_state : list of Tensor
-        Of torch's generators, afterwards.
-    written : list of Tensor
-        Copies of what it may change in place, afterwards.
+    state : State
+        As it was afterwards.
     """
 
     values: list[Tensor]
     gradients: list[Tensor | None]
-    random_state: list[Tensor]
-    written: list[Tensor]
+    state: State
 
 
 def difference(expected: Outcome, actual: Outcome, trained: Sequence[Tensor], exactly: bool = True) -> str | None:
@@ -154,9 +171,12 @@ def difference(expected: Outcome, actual: Outcome, trained: Sequence[Tensor], ex
         ),
         *(
             ("the random numbers it takes", *pair)
-            for pair in zip(actual.random_state, expected.random_state, strict=True)
+            for pair in zip(actual.state.random_state, expected.state.random_state, strict=True)
         ),
-        *(("a tensor that is changed in place", *pair) for pair in zip(actual.written, expected.written, strict=True)),
+        *(
+            ("a tensor that is changed in place", *pair)
+            for pair in zip(actual.state.values, expected.state.values, strict=True)
+        ),
     ]
     for name, one, other in pairs:
         if (one is None) != (other is None):
@@ -184,68 +204,6 @@ def _equal(one: Tensor, other: Tensor, exactly: bool) -> bool:
         return False
     near = one.dtype == other.dtype and (one.is_cuda or not exactly)
     return near and bool((one - other).norm() <= _TOLERANCE * other.norm())
-
-
-def compile_graph(
-    graph: Graph, leaves: Sequence[Any], with_rows: Sequence[bool] | None, fallback_random: bool, trained: list[Tensor]
-) -> Callable[..., Sequence[Tensor]]:
-    """Compile `graph`, forward and backward; return what runs as it does, its surrogates added up."""
-    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-    examples = [tensor.detach().contiguous().clone().requires_grad_(tensor.requires_grad) for tensor in tensors]
-    for example, varies in zip(examples, with_rows or [], strict=False):
-        if varies:
-            torch._dynamo.mark_dynamic(example, 0)
-    # `torch.compile` switches torch's validation of distributions off for the process.
-    with (
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        undisturbed(graph.module, leaves),
-        silent(),
-        nothing_given_away(),
-    ):
-        compiled: Callable[..., Sequence[Tensor]] = torch.compile(
-            _summed(graph).forward,
-            fullgraph=True,
-            dynamic=False if with_rows is None else None,
-            backend=partial(_backend, fallback_random=fallback_random),
-        )
-        outputs = compiled(*examples)
-        with without_hooks(trained):
-            gradients_of([output for output in outputs if output.requires_grad][-1:], trained)
-    return compiled
-
-
-def _summed(graph: Graph) -> GraphModule:
-    """Return a graph with the sum of its surrogates in their place.
-
-    Its ``forward`` has code of its own. What calls it is the same function for all graphs, and torch compiles one
-    function a few times only.
-    """
-    summed = GraphModule(graph.module, copy.deepcopy(graph.module.graph))
-    (output,) = summed.graph.find_nodes(op="output")
-    values = list(output.args[0])
-    surrogates = values[graph.spec.num_leaves :]
-    if len(surrogates) > 1:
-        with summed.graph.inserting_before(output):
-            total = surrogates[0]
-            for surrogate in surrogates[1:]:
-                total = summed.graph.call_function(torch.ops.aten.add.Tensor, (total, surrogate))
-        output.args = ([*values[: graph.spec.num_leaves], total],)
-    summed.recompile()
-    return summed
-
-
-def _backend(graph: Any, examples: list[Tensor], *, fallback_random: bool) -> Any:
-    """Compile by Inductor, but merge no two operations that look alike: torch takes some random draws for such."""
-    from torch._inductor.compile_fx import compile_fx  # takes seconds to import
-
-    with torch._functorch.config.patch(cse=False):
-        return compile_fx(graph, examples, config_patches={"fallback_random": fallback_random})
-
-
-def cannot_be_compiled(error: Exception) -> str:
-    """Return what is said of a captured graph that torch cannot compile."""
-    return f"The captured graph cannot be compiled, and runs as it is: {reason(error)}."
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from pyro_ricvae.inference.compile.graphs import Graphs
 from pyro_ricvae.inference.compile.kinds import Options
 from pyro_ricvae.inference.compile.patches import LOCK
 from pyro_ricvae.inference.compile.precision import Precision, check_precision
-from pyro_ricvae.inference.compile.program import Program
+from pyro_ricvae.inference.compile.program import Program, State
 from pyro_ricvae.inference.compile.quiet import counted_warnings
 
 
@@ -166,7 +166,7 @@ class CompiledSVI(SVI):
         with LOCK, torch.no_grad(), explained_out_of_memory(batch_length(leaves)):
             program = self._evaluations.find(leaves, spec)
             if program is not None:
-                before = _State(program, leaves)
+                before = State((*program.trained, *leaves), program.written)
                 numbers = [math.nan]
                 with suppress(Exception), self._evaluations.autocast():
                     numbers = [float(value) for value in program(leaves)[0]]
@@ -184,7 +184,8 @@ class CompiledSVI(SVI):
 
     def _take(self, program: Program, leaves: Sequence[Any]) -> tuple[Any, bool]:
         """Take a step by a graph; return the loss, and False where Pyro has to take it, with all put back."""
-        before = _State(program, leaves)
+        before = State((*program.trained, *leaves), program.written)
+        gradients = [None if tensor.grad is None else tensor.grad.clone() for tensor in program.trained]
         self._without_zeros(program.trained)
         try:
             with self._steps.autocast():
@@ -198,6 +199,8 @@ class CompiledSVI(SVI):
             numbers = [math.nan]
         if not all(map(math.isfinite, numbers)):
             before.put_back()  # SVI may raise an error, or warn
+            for parameter, gradient in zip(program.trained, gradients, strict=True):
+                parameter.grad = gradient
             return None, False
         for parameter in program.trained:
             if parameter.grad is None:
@@ -248,27 +251,6 @@ def _numbers(loss: Any) -> Any:
     if isinstance(loss, tuple):
         return type(loss)(map(pyro.infer.util.torch_item, loss))
     return pyro.infer.util.torch_item(loss)
-
-
-class _State:
-    """What a graph changes, before it runs."""
-
-    def __init__(self, program: Program, leaves: Sequence[Any]) -> None:
-        tensors = (*program.trained, *(leaf for leaf in leaves if isinstance(leaf, Tensor)))
-        self._devices = {tensor.device for tensor in tensors if tensor.is_cuda}
-        self._random = torch.get_rng_state(), {device: torch.cuda.get_rng_state(device) for device in self._devices}
-        self._written = [(tensor, tensor.detach().clone()) for tensor in program.written]
-        self._gradients = [(tensor, None if tensor.grad is None else tensor.grad.clone()) for tensor in program.trained]
-
-    def put_back(self) -> None:
-        torch.set_rng_state(self._random[0])
-        for device, state in self._random[1].items():
-            torch.cuda.set_rng_state(state, device)
-        with torch.no_grad():
-            for tensor, value in self._written:
-                tensor.copy_(value)
-        for tensor, gradient in self._gradients:
-            tensor.grad = gradient
 
 
 class _OneOptimizer(PyroOptim):

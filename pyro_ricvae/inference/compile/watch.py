@@ -8,10 +8,11 @@ from torch import Tensor
 
 from pyro_ricvae._core.isolation import other_random_numbers
 from pyro_ricvae.inference.compile.dependencies import Dependencies
-from pyro_ricvae.inference.compile.kinds import is_object
+from pyro_ricvae.inference.compile.kinds import in_words, is_object
 from pyro_ricvae.inference.compile.program import (
     Outcome,
     Program,
+    State,
     about_argument,
     difference,
     gradients_of,
@@ -52,15 +53,12 @@ class Watch:
         self.warned: list[str] = []
         self.between = dependencies.changes() if dependencies is not None else []
         self._tensors = list(dependencies.tensors.values()) if dependencies is not None else []
-        self._devices = sorted(
-            {each.device.index for each in (*leaves, *self._tensors) if isinstance(each, Tensor) and each.is_cuda}
-        )
         self.arguments = {number: about_argument(leaf) for number, leaf in enumerate(leaves) if is_object(leaf)}
         self._leaves = [(leaf, leaf.detach().clone()) for leaf in leaves if isinstance(leaf, Tensor)]
         self._copies = [_copy_or_version(tensor) for tensor in self._tensors]
         self.written = list(written)
-        self._before = [tensor.detach().clone() for tensor in self.written]
-        self._random_before = self._random_state()
+        self._located = [*leaves, *self._tensors]
+        self._before = State(self._located, self.written)
         self._others_before = other_random_numbers()
         self._after: Outcome | None = None
         self.dtypes: list[torch.dtype | None] = []
@@ -72,8 +70,7 @@ class Watch:
         self._after = Outcome(
             [value.detach() if isinstance(value, Tensor) else _double(value) for value in values],
             list(gradients),
-            self._random_state(),
-            [tensor.detach().clone() for tensor in self.written],
+            State(self._located, self.written),
         )
 
     def wrote(self) -> list[Tensor]:
@@ -93,6 +90,20 @@ class Watch:
         """Return whether random numbers were drawn from other generators than torch's."""
         return other_random_numbers() != self._others_before
 
+    def effect(self, changed: Sequence[tuple[str, Any, Any]]) -> str | None:
+        """Return what the call did besides computing, which a graph would not do; `changed` is of what it reads."""
+        if changed:
+            return f"it changes what it reads: {in_words(changed)}"
+        if obstacle := next((each.obstacle for each in self.arguments.values() if each.obstacle), None):
+            return obstacle
+        if self.wrote_arguments():
+            return "it changes an argument in place"
+        if self.drew_elsewhere():
+            return "it draws random numbers from NumPy or Python's random: draw them from torch"
+        if self.warned:  # by the filters that hold: they show it, or raise it, at every call
+            return f"it warns at every call ({self.warned[0]})"
+        return None
+
     def is_finite(self) -> bool:
         """Return whether the loss was."""
         assert self._after is not None
@@ -101,7 +112,7 @@ class Watch:
     def compare(self, program: Program, leaves: Sequence[Any], precision: Any) -> str | None:
         """Return what the graph gives otherwise than the call gave, from the same state on; leave all as it is now."""
         assert self._after is not None
-        self._set(self._random_before, self._before)
+        self._before.put_back()
         try:
             with precision:
                 values, surrogates = program(leaves, program.graph.module)
@@ -111,8 +122,7 @@ class Watch:
             actual = Outcome(
                 [value.detach() if dtype else _double(value) for value, dtype in zip(values, self.dtypes, strict=True)],
                 gradients,
-                self._random_state(),
-                [tensor.detach().clone() for tensor in self.written],
+                State(self._located, self.written),
             )
         finally:
             self.put_back()
@@ -122,18 +132,7 @@ class Watch:
     def put_back(self) -> None:
         """Leave random state and what is changed in place as the call did."""
         assert self._after is not None
-        self._set(self._after.random_state, self._after.written)
-
-    def _random_state(self) -> list[Tensor]:
-        return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in self._devices)]
-
-    @torch.no_grad()
-    def _set(self, random_state: Sequence[Tensor], written: Sequence[Tensor]) -> None:
-        torch.set_rng_state(random_state[0])
-        for device, state in zip(self._devices, random_state[1:], strict=True):
-            torch.cuda.set_rng_state(state, device)
-        for tensor, value in zip(self.written, written, strict=True):
-            tensor.copy_(value)
+        self._after.state.put_back()
 
 
 def _double(number: Any) -> Tensor:

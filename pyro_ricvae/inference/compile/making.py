@@ -1,0 +1,146 @@
+"""A graph made: captured from the loss, and compiled."""
+
+import copy
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+from torch.fx import GraphModule
+from torch.utils._pytree import TreeSpec
+
+from pyro_ricvae._core.errors import reason
+from pyro_ricvae._core.isolation import undisturbed
+from pyro_ricvae.inference.compile.capture import Graph, capture
+from pyro_ricvae.inference.compile.patches import nothing_given_away
+from pyro_ricvae.inference.compile.program import Program, gradients_of, warn, without_hooks
+from pyro_ricvae.inference.compile.quiet import silent
+from pyro_ricvae.inference.compile.watch import Watch
+
+
+def captured(
+    loss: Callable[..., Any],
+    leaves: Sequence[Any],
+    spec: TreeSpec,
+    watch: Watch,
+    trained: Sequence[Tensor],
+    with_rows: Sequence[bool] | None,
+    *,
+    copies: bool,
+    by_value: bool,
+) -> Program:
+    """Capture the loss of the arguments `leaves`, as `watch` has seen the call.
+
+    Its first dimension may vary where `with_rows` has True of a tensor among them. The others are as in `Program`.
+    """
+    dependencies = watch.dependencies
+    assert dependencies is not None
+    stored = dict(pyro.get_param_store().named_parameters())
+    reached = list(dependencies.tensors.values())
+    _check_trained(trained, (*reached, *stored.values(), *leaves))
+    used, whole = {id(tensor) for tensor in (*trained, *reached)}, dependencies.is_named("get_param_store")
+    graph = capture(
+        loss,
+        [leaf.contiguous() if copies and isinstance(leaf, Tensor) else leaf for leaf in leaves],
+        spec,
+        with_rows=with_rows,
+        modules=dependencies.modules,
+        shared=[*stored.values(), *(each for each in reached if each.requires_grad), *watch.written],
+    )
+    return Program(
+        graph=graph,
+        run=graph.module,
+        engine="captured",
+        dependencies=dependencies,
+        arguments=watch.arguments,
+        params={name: tensor for name, tensor in stored.items() if whole or id(tensor) in used},
+        whole_store=whole,
+        trained=list(trained),
+        written=watch.written,
+        dtypes=watch.dtypes,
+        copies=copies,
+        by_value=by_value,
+    )
+
+
+def _check_trained(trained: Sequence[Tensor], known: Sequence[Any]) -> None:
+    """Raise an error where a call trained a tensor that no later call will know."""
+    known_ones = {id(tensor) for tensor in known if isinstance(tensor, Tensor)}
+    for tensor in trained:
+        if id(tensor) not in known_ones:
+            raise RuntimeError(
+                f"a parameter of shape {tuple(tensor.shape)} is made anew at every call, so nothing can train it: "
+                "make networks outside the model, and give pyro.param a plain tensor"
+            )
+
+
+def compile_program(
+    program: Program, leaves: Sequence[Any], with_rows: Sequence[bool] | None, fallback_random: bool
+) -> None:
+    """Compile a graph, or leave it as it is, with a `CompilationWarning`, where that fails."""
+    try:
+        program.run = compiled(program.graph, leaves, with_rows, fallback_random, program.trained)
+        program.engine = "compiled"
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        warn(f"The captured graph cannot be compiled, and runs as it is: {reason(error)}.")
+
+
+def compiled(
+    graph: Graph, leaves: Sequence[Any], with_rows: Sequence[bool] | None, fallback_random: bool, trained: list[Tensor]
+) -> Callable[..., Sequence[Tensor]]:
+    """Compile `graph`, forward and backward; return what runs as it does, its surrogates added up."""
+    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    examples = [tensor.detach().contiguous().clone().requires_grad_(tensor.requires_grad) for tensor in tensors]
+    for example, varies in zip(examples, with_rows or [], strict=False):
+        if varies:
+            torch._dynamo.mark_dynamic(example, 0)
+    # `torch.compile` switches torch's validation of distributions off for the process.
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        undisturbed(graph.module, leaves),
+        silent(),
+        nothing_given_away(),
+    ):
+        run: Callable[..., Sequence[Tensor]] = torch.compile(
+            _summed(graph).forward,
+            fullgraph=True,
+            dynamic=False if with_rows is None else None,
+            backend=partial(_backend, fallback_random=fallback_random),
+        )
+        outputs = run(*examples)
+        with without_hooks(trained):
+            gradients_of([output for output in outputs if output.requires_grad][-1:], trained)
+    return run
+
+
+def _summed(graph: Graph) -> GraphModule:
+    """Return a graph with the sum of its surrogates in their place.
+
+    Its ``forward`` has code of its own. What calls it is the same function for all graphs, and torch compiles one
+    function a few times only.
+    """
+    summed = GraphModule(graph.module, copy.deepcopy(graph.module.graph))
+    (output,) = summed.graph.find_nodes(op="output")
+    values = list(output.args[0])
+    surrogates = values[graph.spec.num_leaves :]
+    if len(surrogates) > 1:
+        with summed.graph.inserting_before(output):
+            total = surrogates[0]
+            for surrogate in surrogates[1:]:
+                total = summed.graph.call_function(torch.ops.aten.add.Tensor, (total, surrogate))
+        output.args = ([*values[: graph.spec.num_leaves], total],)
+    summed.recompile()
+    return summed
+
+
+def _backend(graph: Any, examples: list[Tensor], *, fallback_random: bool) -> Any:
+    """Compile by Inductor, but merge no two operations that look alike: torch takes some random draws for such."""
+    from torch._inductor.compile_fx import compile_fx  # takes seconds to import
+
+    with torch._functorch.config.patch(cse=False):
+        return compile_fx(graph, examples, config_patches={"fallback_random": fallback_random})
