@@ -120,7 +120,6 @@ def capture(
         torch.inference_mode(False),
         torch.set_grad_enabled(graded),
         capturing() as recorded,
-        _same_attributes(modules),
         _same_gradients(shared),
     ):
         program = _Program(loss, leaves, spec, _outermost(modules), recorded)
@@ -147,20 +146,6 @@ def batch_length(leaves: Sequence[Any]) -> int | None:
         if isinstance(leaf, Tensor):
             return leaf.shape[0] if leaf.dim() else None
     return None
-
-
-@contextmanager
-def _same_attributes(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Put the attributes of all modules back: an export leaves copies of lists and dictionaries in their place."""
-    before = [
-        (part, dict(vars(part))) for part in {id(part): part for each in modules for part in each.modules()}.values()
-    ]
-    try:
-        yield
-    finally:
-        for part, attributes in before:
-            vars(part).clear()
-            vars(part).update(attributes)
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """What Python may read while a loss is computed, and whether it is still as it was."""
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from operator import attrgetter, getitem, is_
 from typing import Any
 
@@ -89,6 +91,33 @@ class Dependencies:
             return []
         return changed or [("a tensor", "", "of another shape, type or device, or trained or not")]
 
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Put everything back at the end, object by object.
+
+        A capture runs the code on stand-ins, for tensors and for their lengths, and leaves them where the code writes:
+        also where a call wrote what had been there before. And it leaves copies of modules' lists and dictionaries.
+        """
+        found = self._found
+        containers = [(each, _copied(each)) for each in found.sized if isinstance(each, dict | list | deque | set)]
+        items = [each for each in zip(found.containers, found.keys, found.values, strict=True) if type(each[0]) is dict]
+        read = [(read, write, read()) for read, write in zip(found.readers, found.writers, strict=True)]
+        classes = [(each, name, vars(each)[name]) for each, name in found.classes]
+        try:
+            yield
+        finally:
+            for container, was in containers:
+                _put_back(container, was)
+            for container, key, value in items:  # of the global variables, which are not all looked at
+                if container.get(key) is not value:
+                    container[key] = value
+            for reader, write, value in read:
+                if reader() is not value:
+                    write(value)
+            for each, name, value in classes:
+                if vars(each).get(name) is not value:
+                    setattr(each, name, value)
+
     def is_named(self, name: str) -> bool:
         """Return whether code names an attribute."""
         return name in self._read
@@ -97,6 +126,21 @@ class Dependencies:
         """Return whether what is at a path is in an attribute that only a library knows, and in nothing of a user's."""
         librarys = max((len(each) for each in self._found.librarys if path.startswith(each)), default=0)
         return librarys > max((len(each) for each in self._found.users if path.startswith(each)), default=0)
+
+
+def _copied(container: Any) -> Any:
+    return dict(container) if isinstance(container, dict) else list(container)
+
+
+def _put_back(container: Any, was: Any) -> None:
+    """Make a container hold the same objects as before, and leave one that does as it is."""
+    if isinstance(container, dict):
+        same = all(map(is_, container.values(), was.values())) and all(map(is_, container, was))
+    else:
+        same = all(map(is_, container, was))
+    if not (same and len(container) == len(was)):
+        container.clear()
+        (container.extend if isinstance(container, list | deque) else container.update)(was)
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[tuple[str, Any, Any]]:

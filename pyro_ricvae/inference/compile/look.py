@@ -65,6 +65,8 @@ class Look:
         self.values: list[Any] = []
         self.readers: list[Callable[[], Any]] = []
         self.readings: list[Any] = []
+        self.writers: list[Callable[[Any], Any]] = []
+        self.classes: list[tuple[type, str]] = []  # and which of their attributes
         self.copies: list[tuple[Callable[[Any], bool], Any]] = []
         self._seen: dict[int, str] = {}
         self._kinds: set[type] = set()
@@ -79,14 +81,15 @@ class Look:
         self.values.append(value)
         self._pending.append((value, path))
 
-    def note_reading(self, read: Callable[[], Any], path: str) -> None:
-        """Note what a function without arguments returns, by identity."""
+    def note_reading(self, read: Callable[[], Any], write: Callable[[Any], Any], path: str) -> None:
+        """Note what a function without arguments returns, by identity, and what would set it."""
         try:
             value = read()
         except (ValueError, AttributeError):  # an empty cell or slot
             self.facts[path] = ("empty", "")
             return
         self.readers.append(read)
+        self.writers.append(write)
         self.readings.append(value)
         self._pending.append((value, path))
 
@@ -168,7 +171,7 @@ class Look:
             self.copies.append((lambda was: repr(_generators_state(value)) == was, self.facts[path][1]))
         elif isinstance(value, contextvars.ContextVar):
             self.facts[path] = ("a context variable", id(value))
-            self.note_reading(functools.partial(value.get, None), f"{path}.get()")
+            self.note_reading(functools.partial(value.get, None), value.set, f"{path}.get()")
         elif isinstance(value, Iterator) and not hasattr(value, "__dict__"):
             self.obstacle = f"{path} is an iterator, whose state cannot be seen"
         else:
@@ -189,6 +192,7 @@ class Look:
         elif isinstance(value, set | frozenset):
             self.facts[path] = (type(value), frozenset(map(_key, value)))
             self.copies.append((lambda was: frozenset(map(_key, value)) == was, self.facts[path][1]))
+            self.sized.append(value)
 
     def _attributes(self, value: Any, kind: type, path: str) -> None:
         if isinstance(value, nn.Module):
@@ -201,7 +205,8 @@ class Look:
                 self._attribute(value, held, name, path)
         for name in _slots(kind):
             if self._may_read(kind, name):
-                self.note_reading(functools.partial(object.__getattribute__, value, name), f"{path}.{name}")
+                read = functools.partial(object.__getattribute__, value, name)
+                self.note_reading(read, functools.partial(object.__setattr__, value, name), f"{path}.{name}")
         if not is_librarys_class(kind):
             self.users.append(path)
         if not is_librarys_class(kind) and kind not in self._kinds:
@@ -231,10 +236,11 @@ class Look:
         code = function.__code__
         self.facts[path] = ("a function", code)
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-            self.note_reading(functools.partial(getattr, cell, "cell_contents"), f"{path}.<locals>.{name}")
+            inner = f"{path}.<locals>.{name}"
+            self.note_reading(*_attribute_of(cell, "cell_contents"), inner)
         for name in ("__defaults__", "__kwdefaults__"):
             if getattr(function, name):
-                self.note_reading(functools.partial(getattr, function, name), f"{path}.{name}")
+                self.note_reading(*_attribute_of(function, name), f"{path}.{name}")
         if function.__dict__:
             self._pending.append((function.__dict__, f"{path}.__dict__"))
         if is_librarys(function.__globals__.get("__name__")):
@@ -279,6 +285,7 @@ class Look:
                 special = name.startswith("__")
                 if isinstance(attributes[name], types.FunctionType) if special else self._may_read(cls, name):
                     self.note_item(attributes, name, f"{base.__module__}.{base.__qualname__}.{name}")
+                    self.classes.append((base, name))
 
     def _module(self, module: types.ModuleType, path: str) -> None:
         """Look into the attributes of a user's module that are named."""
@@ -316,6 +323,11 @@ def _slots(kind: type) -> tuple[str, ...]:
     names = [vars(base).get("__slots__", ()) for base in kind.__mro__]
     flat = itertools.chain.from_iterable((each,) if isinstance(each, str) else each for each in names)
     return tuple(name for name in flat if name not in ("__dict__", "__weakref__"))
+
+
+def _attribute_of(value: Any, name: str) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+    """Return what reads an attribute, and what writes it."""
+    return functools.partial(getattr, value, name), functools.partial(setattr, value, name)
 
 
 def _key(value: Any) -> Any:

@@ -41,14 +41,15 @@ def captured(
     reached = list(dependencies.tensors.values())
     _check_trained(trained, (*reached, *stored.values(), *leaves))
     used, whole = {id(tensor) for tensor in (*trained, *reached)}, dependencies.is_named("get_param_store")
-    graph = capture(
-        loss,
-        [leaf.contiguous() if copies and isinstance(leaf, Tensor) else leaf for leaf in leaves],
-        spec,
-        with_rows=with_rows,
-        modules=dependencies.modules,
-        shared=[*stored.values(), *(each for each in reached if each.requires_grad), *watch.written],
-    )
+    with dependencies.kept():
+        graph = capture(
+            loss,
+            [leaf.contiguous() if copies and isinstance(leaf, Tensor) else leaf for leaf in leaves],
+            spec,
+            with_rows=with_rows,
+            modules=dependencies.modules,
+            shared=[*stored.values(), *(each for each in reached if each.requires_grad), *watch.written],
+        )
     return Program(
         graph=graph,
         run=graph.module,

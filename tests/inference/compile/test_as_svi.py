@@ -7,6 +7,7 @@ import sys
 import threading
 import types
 import warnings
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -327,6 +328,55 @@ def test_the_objects_that_hold_state_stay_the_same() -> None:
         svi.step(torch.randn(6, 5))
     assert svi.engines == ["captured"]
     assert model.held is held  # an export puts copies in their place
+
+
+class Slotted:
+    __slots__ = ("length",)
+
+
+class Shared:
+    length = 5
+
+
+def writers() -> dict[str, tuple[Callable[[int], None], Callable[[], Any]]]:
+    """Return places in which code may write, each with what writes there and what reads it."""
+    full, row, table, plain, slotted = deque([5, 5], maxlen=2), [5], {"length": 5}, types.SimpleNamespace(), Slotted()
+    module, cell, places = nn.Linear(1, 1), 5, {"length": 5}
+    plain.length = module.length = slotted.length = 5
+
+    def enclosed(length: int) -> None:
+        nonlocal cell
+        cell = length
+
+    def of_class(length: int) -> None:
+        Shared.length = length
+
+    return {
+        "deque": (full.append, lambda: full[-1]),
+        "list": (partial(row.__setitem__, 0), lambda: row[0]),
+        "dictionary": (partial(table.__setitem__, "length"), lambda: table["length"]),
+        "union": (lambda length: places.update(length=length), lambda: places["length"]),
+        "object": (lambda length: setattr(plain, "length", length), lambda: plain.length),
+        "slot": (lambda length: setattr(slotted, "length", length), lambda: slotted.length),
+        "module": (lambda length: setattr(module, "length", length), lambda: module.length),
+        "closure": (enclosed, lambda: cell),
+        "class": (of_class, lambda: Shared.length),
+    }
+
+
+@pytest.mark.parametrize("place", list(writers()))
+def test_what_is_written_again_and_again_is_no_stand_in(place: str) -> None:
+    write, read = writers()[place]
+
+    def model(x: Tensor) -> None:
+        write(len(x))  # of a batch whose length may vary, which a capture has a stand-in for
+        observe(x + 0 * read())
+
+    svi = CompiledSVI(model, no_guide, pyro.optim.Adam({"lr": 0.01}), Trace_ELBO(), compiled=False)
+    for _ in range(6):
+        svi.step(ROWS)
+    assert svi.engines == ["captured"]
+    assert type(read()) is int
 
 
 def test_a_decaying_baseline() -> None:

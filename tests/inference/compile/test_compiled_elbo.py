@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 import pyro_ricvae as rv
 from pyro_ricvae.inference import CompilationWarning, CompiledELBO, RecyclingELBO, compile_elbo
-from pyro_ricvae.inference.compile import graphs
+from pyro_ricvae.inference.compile import making
 
 UNROLLED = "the length of the batch is part of the graph"
 
@@ -105,13 +105,13 @@ def _imports_are_done() -> None:
 def builds(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Return a list that grows by one with every capture."""
     found: list[Any] = []
-    capture = graphs.capture
+    capture = making.capture
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         found.append(args)
         return capture(*args, **kwargs)
 
-    monkeypatch.setattr(graphs, "capture", counted)
+    monkeypatch.setattr(making, "capture", counted)
     return found
 
 
