@@ -55,6 +55,25 @@ def guide_enumerated_sequentially() -> Setup:
     return setup(model, guide, same(torch.randn(5) + 1), **_enum(1))
 
 
+def guide_enumerated_by_row() -> Setup:
+    """Latents of each row of a plate that is drawn, summed over in the guide: sums follow the order in memory."""
+    kinds = torch.tensor([-1.0, 0.0, 1.0])
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("rows", len(x), subsample_size=3) as rows:
+            kind = pyro.sample("kind", dist.Categorical(torch.tensor([0.2, 0.3, 0.5])))
+            pyro.sample(
+                "x", dist.StudentT(4.0, pyro.param("loc", torch.tensor(0.1)) + kinds[kind.long()], 0.5), obs=x[rows]
+            )
+
+    def guide(x: Tensor) -> None:
+        logits = pyro.param("logits", torch.tensor([0.2, -0.5, 0.0]).repeat(len(x), 1))
+        with pyro.plate("rows", len(x), subsample_size=3) as rows:
+            pyro.sample("kind", dist.Categorical(logits=logits[rows]), infer={"enumerate": "parallel"})
+
+    return setup(model, guide, same(torch.randn(6)), **_enum(1))
+
+
 def enumeration_ignored() -> Setup:
     """The same by Trace_ELBO, which draws what is marked for a sum."""
     made = guide_enumerated_sequentially()

@@ -141,7 +141,7 @@ TURNS = {
     "data": ["if x.mean() > 0:", "    mu = 0.9 * mu"],
     "length": ["if len(y) > 6:", "    mu = 0.9 * mu"],
     "name": ['pyro.deterministic(f"mean_{int(x.mean().item() > 0)}", mu.mean())'],
-    "while": ["shift = x.mean()", "while shift.abs() > 0.1:", "    shift = 0.5 * shift", "mu = mu + shift"],
+    "while": ["shift = x.mean()", "while 0.1 < shift.abs() < 1e9:", "    shift = 0.5 * shift", "mu = mu + shift"],
     "isnan": ["if torch.isnan(mu).any():", '    raise ValueError("nan in the mean")'],
     "parameter": [
         'bias = pyro.param("bias", torch.tensor(0.01))',

@@ -323,8 +323,14 @@ def _contract_expression(equation: str, *shapes: tuple[Any, ...]) -> Any:
     return _PYROS_CONTRACT_EXPRESSION(equation, *typical)
 
 
+def _with_zeros(tensor: Tensor, mask: Tensor) -> Tensor:
+    """Return a tensor with zeros for what is masked out, laid out as it is: sums are taken in the order of memory."""
+    as_laid_out = torch.zeros_like(tensor, dtype=torch.bool) | mask
+    return torch.where(as_laid_out, tensor, 0.0)
+
+
 def _expectation(dice: Dice, costs: Any) -> Any:
     """Compute an expectation as Pyro does, but leave impossible outcomes out by a zero: a graph keeps its shapes."""
     with _Replacements() as stack:
-        stack.replace(Tensor, "masked_select", lambda tensor, mask: torch.where(mask, tensor, 0.0), by="pyro.")
+        stack.replace(Tensor, "masked_select", _with_zeros, by="pyro.")
         return _PYROS_EXPECTATION(dice, costs)
