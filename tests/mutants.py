@@ -150,6 +150,7 @@ MUTANTS = [
     Mutant("a schedule that is not compared", "inference/compile/dependencies.py", "and all(map(is_, map(getitem, found.containers, found.keys), found.values))", "", "tests/inference/compile/test_dependencies.py"),
     Mutant("networks' forward that is not looked at", "inference/compile/look.py", "if special else self._may_read(cls, name):", "if special else name in self.known:", "tests/inference/compile/test_dependencies.py"),
     Mutant("stand-ins that a capture leaves", "inference/compile/making.py", "    with dependencies.kept():\n", "    if True:\n", "tests/inference/compile/test_as_svi.py"),
+    Mutant("lengths that are kept", "inference/compile/dependencies.py", "if any(map(_is_of_length, written)):", "if False:", "tests/inference/compile/test_as_svi.py"),
     Mutant("invalid data that a graph takes", "inference/compile/patches.py", "recorded.valid.append(valid.all())", "pass", "tests/inference/compile/test_as_svi.py"),
     Mutant("a loss that is not finite in a parameter", "inference/compile/svi.py", "            before.put_back()  # SVI may raise an error, or warn\n            for parameter, gradient in zip(program.trained, gradients, strict=True):\n                parameter.grad = gradient\n            return None, False", "            pass", "tests/inference/compile/test_as_svi.py"),
     Mutant("a model's effects that are left out", "inference/compile/watch.py", 'return f"it changes what it reads: {in_words(changed)}"', "return None", "tests/inference/compile/test_as_svi.py"),

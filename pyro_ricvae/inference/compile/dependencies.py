@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from operator import attrgetter, getitem, is_
 from typing import Any
 
+import torch
+
 from pyro_ricvae.inference.compile.look import Look
 
 _FORM = attrgetter("requires_grad", "dtype", "device", "shape")
@@ -97,26 +99,37 @@ class Dependencies:
 
         A capture runs the code on stand-ins, for tensors and for their lengths, and leaves them where the code writes:
         also where a call wrote what had been there before. And it leaves copies of modules' lists and dictionaries.
+
+        Raises
+        ------
+        RuntimeError
+            If the code has written a length, or what is computed of it: with another one it would write another one.
         """
         found = self._found
         containers = [(each, _copied(each)) for each in found.sized if isinstance(each, dict | list | deque | set)]
         items = [each for each in zip(found.containers, found.keys, found.values, strict=True) if type(each[0]) is dict]
         read = [(read, write, read()) for read, write in zip(found.readers, found.writers, strict=True)]
         classes = [(each, name, vars(each)[name]) for each, name in found.classes]
+        written: list[Any] = []
         try:
             yield
         finally:
             for container, was in containers:
-                _put_back(container, was)
+                written += _put_back(container, was)
             for container, key, value in items:  # of the global variables, which are not all looked at
                 if container.get(key) is not value:
+                    written.append(container.get(key))
                     container[key] = value
             for reader, write, value in read:
-                if reader() is not value:
+                if (now := reader()) is not value:
+                    written.append(now)
                     write(value)
             for each, name, value in classes:
-                if vars(each).get(name) is not value:
+                if (now := vars(each).get(name)) is not value:
+                    written.append(now)
                     setattr(each, name, value)
+        if any(map(_is_of_length, written)):
+            raise RuntimeError("it keeps the length of the batch, or what is computed of it, in an object of Python's")
 
     def is_named(self, name: str) -> bool:
         """Return whether code names an attribute."""
@@ -132,15 +145,25 @@ def _copied(container: Any) -> Any:
     return dict(container) if isinstance(container, dict) else list(container)
 
 
-def _put_back(container: Any, was: Any) -> None:
-    """Make a container hold the same objects as before, and leave one that does as it is."""
-    if isinstance(container, dict):
-        same = all(map(is_, container.values(), was.values())) and all(map(is_, container, was))
-    else:
-        same = all(map(is_, container, was))
-    if not (same and len(container) == len(was)):
-        container.clear()
-        (container.extend if isinstance(container, list | deque) else container.update)(was)
+def _put_back(container: Any, was: Any) -> list[Any]:
+    """Make a container hold the same objects as before; return those that it held where they were others."""
+    now = list(container.values()) if isinstance(container, dict) else list(container)
+    before = list(was.values()) if isinstance(was, dict) else was
+    same_keys = not isinstance(container, dict) or all(map(is_, container, was))
+    if same_keys and len(now) == len(before) and all(map(is_, now, before)):
+        return []
+    container.clear()
+    (container.extend if isinstance(container, list | deque) else container.update)(was)
+    return now
+
+
+def _is_of_length(value: Any) -> bool:
+    """Return whether a value is, or holds, a stand-in for the length of a batch."""
+    if isinstance(value, dict):
+        return any(map(_is_of_length, value.values()))
+    if isinstance(value, tuple | list | deque | set):
+        return any(map(_is_of_length, value))
+    return isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool)
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[tuple[str, Any, Any]]:

@@ -379,6 +379,22 @@ def test_what_is_written_again_and_again_is_no_stand_in(place: str) -> None:
     assert type(read()) is int
 
 
+@pytest.mark.parametrize("place", list(writers()))
+def test_a_length_that_is_kept_follows_the_batch(place: str) -> None:
+    def make() -> Setup:
+        write, read = writers()[place]
+        write(5)  # a class stays from one training to the other
+
+        def model(x: Tensor) -> None:
+            write(len(x))  # the same in the calls that a graph is made after, and then another one
+            observe(x, 1.0 + 0.01 * read())
+
+        rows = [ROWS] * 6 + [ROWS[:3]] * 5 + [ROWS, ROWS[:3]] * 3
+        return setup(model, lambda step: (rows[step],), state=lambda: read())
+
+    assert_as_svi(make, steps=17)
+
+
 def test_a_decaying_baseline() -> None:
     def model(x: Tensor) -> None:
         z = pyro.sample("z", dist.Bernoulli(0.5))
