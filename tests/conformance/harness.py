@@ -42,6 +42,8 @@ class Setup:
         After how many steps `evaluate_loss` is called, 0 for never.
     loss_and_grads : callable, optional
         As for SVI.
+    rounding : float
+        How far a compiled graph may be off: 1e-5, or what bfloat16 resolves.
     also : Setup, optional
         What a second SVI trains, in turn with the first; of it, all but what is watched, the state, and `before` count.
     """
@@ -56,6 +58,7 @@ class Setup:
     state: Callable[[], Any] = lambda: None
     evaluate_every: int = 0
     loss_and_grads: Any = None
+    rounding: float = 1e-5
     also: "Setup | None" = None
 
 
@@ -79,6 +82,7 @@ class Record:
     compilation_warnings: list[str] = field(default_factory=list)
     engines: list[str] = field(default_factory=list)
     optimizer: Any = None
+    rounding: float = 1e-5
 
     @property
     def warnings(self) -> set[tuple[str, str]]:
@@ -132,6 +136,7 @@ def train(cls: Any, make: Callable[[], Setup], steps: int, *, seed: int = 0, **o
     with pyro.get_param_store().scope(), _global_settings(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         setup = make()
+        record.rounding = setup.rounding
         svi, also = (each and _svi(cls, each, options) for each in (setup, setup.also))
         for number in range(steps):
             caught.clear()
@@ -247,12 +252,12 @@ def compare(make: Callable[[], Setup], steps: int = 20, *, seed: int = 0, **opti
     """Train both ways; return the record of CompiledSVI, and the differences.
 
     Options are CompiledSVI's: ``compiled=False`` (the default here) has to give no difference at all, a compiled graph,
-    with ``fallback_random=True``, none beyond 1e-5.
+    with ``fallback_random=True``, none beyond its `Setup.rounding`.
     """
     options = {"compiled": False} | options
     expected = train(SVI, make, steps, seed=seed)
     actual = train(CompiledSVI, make, steps, seed=seed, **options)
-    return actual, differences(expected, actual, tolerance=1e-5 if options["compiled"] else 0.0)
+    return actual, differences(expected, actual, tolerance=expected.rounding if options["compiled"] else 0.0)
 
 
 def fell_back(record: Record) -> str | None:

@@ -3,12 +3,13 @@
 import copy
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import pyro
 import torch
 from torch import Tensor
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
 from torch.utils._pytree import TreeSpec
 
 from pyro_ricvae._core.errors import reason
@@ -82,7 +83,7 @@ def compile_program(
 ) -> None:
     """Compile a graph, or leave it as it is, with a `CompilationWarning`, where that fails."""
     try:
-        program.run = compiled(program.graph, leaves, with_rows, fallback_random, program.trained)
+        program.run = _compiled(program, leaves, with_rows, fallback_random)
         program.engine = "compiled"
     except torch.OutOfMemoryError:
         raise
@@ -90,10 +91,11 @@ def compile_program(
         warn(f"The captured graph cannot be compiled, and runs as it is: {reason(error)}.")
 
 
-def compiled(
-    graph: Graph, leaves: Sequence[Any], with_rows: Sequence[bool] | None, fallback_random: bool, trained: list[Tensor]
+def _compiled(
+    program: Program, leaves: Sequence[Any], with_rows: Sequence[bool] | None, fallback_random: bool
 ) -> Callable[..., Sequence[Tensor]]:
-    """Compile `graph`, forward and backward; return what runs as it does, its surrogates added up."""
+    """Compile a graph, forward and backward; return what runs as it does, its surrogates added up."""
+    graph, trained = program.graph, program.trained
     tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
     examples = [tensor.detach().contiguous().clone().requires_grad_(tensor.requires_grad) for tensor in tensors]
     for example, varies in zip(examples, with_rows or [], strict=False):
@@ -107,20 +109,43 @@ def compiled(
         silent(),
         nothing_given_away(),
     ):
+        functional, written = _functional(graph)
         run: Callable[..., Sequence[Tensor]] = torch.compile(
-            _summed(graph).forward,
+            functional.forward,
             fullgraph=True,
             dynamic=False if with_rows is None else None,
             backend=partial(_backend, fallback_random=fallback_random),
         )
-        outputs = run(*examples)
+        outputs = run(*examples, *copies_of(written))
         with without_hooks(trained):
             gradients_of([output for output in outputs if output.requires_grad][-1:], trained)
-    return run
+    return _writing(run, written) if written else run
 
 
-def _summed(graph: Graph) -> GraphModule:
-    """Return a graph with the sum of its surrogates in their place.
+def copies_of(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return detached copies."""
+    return [tensor.detach().clone() for tensor in tensors]
+
+
+def _writing(run: Callable[..., Sequence[Tensor]], written: Sequence[Tensor]) -> Callable[..., Sequence[Tensor]]:
+    """Return what runs on copies of the tensors that are written, and then writes their new values into them."""
+
+    def call(*tensors: Tensor) -> Sequence[Tensor]:
+        outputs = run(*tensors, *copies_of(written))
+        with torch.no_grad():
+            for tensor, value in zip(written, outputs[-len(written) :], strict=True):
+                tensor.copy_(value)
+        return outputs[: -len(written)]
+
+    return call
+
+
+def _functional(graph: Graph) -> tuple[GraphModule, list[Tensor]]:
+    """Return a graph with the sum of its surrogates in their place, and without effects; and what it would write.
+
+    The values of the tensors that it would write are arguments, after the others, and their new ones results. In a
+    backward torch (2.13) computes anew what it has not kept of the forward, and does so from tensors as they are by
+    then: where a forward moves a buffer and uses it, the gradient would be that of the next call.
 
     Its ``forward`` has code of its own. What calls it is the same function for all graphs, and torch compiles one
     function a few times only.
@@ -134,9 +159,43 @@ def _summed(graph: Graph) -> GraphModule:
             total = surrogates[0]
             for surrogate in surrogates[1:]:
                 total = summed.graph.call_function(torch.ops.aten.add.Tensor, (total, surrogate))
-        output.args = ([*values[: graph.spec.num_leaves], total],)
+        values = [*values[: graph.spec.num_leaves], total]
+    places = _written_in(summed)
+    copies = []
+    for number, nodes in enumerate(places.values()):
+        last = summed.graph.find_nodes(op="placeholder")[-1:]
+        with summed.graph.inserting_after(last[0]) if last else summed.graph.inserting_before(None):
+            given = summed.graph.placeholder(f"written_{number}")
+        with summed.graph.inserting_after(given):
+            copied = summed.graph.call_function(torch.ops.aten.clone.default, (given,))
+        copies.append(copied)
+        for node in nodes:
+            node.replace_all_uses_with(copied)
+            summed.graph.erase_node(node)
+    output.args = ([*values, *copies],)
     summed.recompile()
-    return summed
+    return summed, list(places)
+
+
+def _written_in(graph: GraphModule) -> dict[Tensor, list[Node]]:
+    """Return the tensors that a graph writes in place, each with the nodes that stand for it."""
+    held = {node: attrgetter(str(node.target))(graph) for node in graph.graph.find_nodes(op="get_attr")}
+    written = set()
+    for node in graph.graph.nodes:
+        if isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable:
+            for base in node.all_input_nodes:
+                while base.op == "call_function" and base.all_input_nodes:  # it may write a view
+                    base = base.all_input_nodes[0]
+                written.add(held.get(base))
+    found: dict[Tensor, list[Node]] = {}
+    for node, tensor in held.items():
+        if isinstance(tensor, Tensor) and tensor in written and not tensor.requires_grad:
+            found.setdefault(tensor, []).append(node)
+    memory = {tensor.untyped_storage().data_ptr() for tensor in found}
+    others = (tensor for tensor in held.values() if isinstance(tensor, Tensor) and tensor not in found)
+    if any(tensor.untyped_storage().data_ptr() in memory for tensor in others) or len(memory) < len(found):
+        raise RuntimeError("a tensor is written that shares its memory with another one")
+    return found
 
 
 def _backend(graph: Any, examples: list[Tensor], *, fallback_random: bool) -> Any:

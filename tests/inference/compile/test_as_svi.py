@@ -260,6 +260,27 @@ def test_a_compiled_loss_keeps_its_graph_and_says_that_it_has_no_second_derivati
         torch.autograd.grad(value, parameters, create_graph=True)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("held", ["buffer", "tensor", "view"])
+def test_a_compiled_gradient_is_of_what_the_forward_saw(held: str) -> None:
+    """torch.compile computes anew in a backward, from a buffer that has moved since."""
+
+    def make() -> Setup:
+        network = nn.Module()
+        network.register_buffer("step", torch.zeros(2))
+        kept = {"buffer": network.step, "tensor": torch.zeros(2), "view": network.step[:1]}[held]
+
+        def model(x: Tensor) -> None:
+            with torch.no_grad():
+                kept.add_(0.1)
+            observe(x * (pyro.param("slope", torch.tensor(0.3)) * network.step.sum() * kept[0]).exp())
+
+        return setup(model, watched=[network, kept])
+
+    record = assert_as_svi(make, 6, compiled=True, fallback_random=True)
+    assert record.engines == (["captured"] if held == "view" else ["compiled"])
+
+
 # 6. Losses that are no differentiable tensors
 
 
