@@ -4,10 +4,13 @@
 one.
 """
 
-from collections.abc import Callable
-from typing import Any, Literal, Protocol, get_args
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, SupportsFloat, get_args
 
 import pyro
+import torch
 from pyro.distributions import TorchDistribution
 from pyro.infer.util import is_validation_enabled
 from torch import Tensor
@@ -16,8 +19,19 @@ from pyro_ricvae._core.checks import check_rows
 from pyro_ricvae._core.distributions import inner, mean_of
 from pyro_ricvae._core.isolation import ModuleLike
 
-#: How a pass feeds the next one: a draw, the mean, or what the likelihood says (its ``next_input``).
-Recycle = Literal["sample", "mean", "likelihood"]
+#: How a pass feeds the next one: a draw, the mean, the first row repaired, or what the likelihood says (`next_input`).
+Recycle = Literal["sample", "mean", "repair", "likelihood"]
+
+
+@dataclass(frozen=True)
+class Switch:
+    """In a likelihood's schedule: 0 before the share `at` of the phase of single passes, and 1 from there on."""
+
+    at: float
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.at, SupportsFloat) and 0 <= float(self.at) <= 1):
+            raise ValueError(f"Expected the share of a training to lie between 0 and 1, actual {self.at!r}.")
 
 
 class Model(ModuleLike, Protocol):
@@ -108,8 +122,8 @@ def recycle_in_training(model: Any) -> Recycle:
     how: Any = "likelihood" if hasattr(likelihood, "next_input") else getattr(likelihood, "recycle", "sample")
     if how not in get_args(Recycle):
         raise ValueError(
-            f"Expected recycle of {likelihood_name(model)} to be 'sample' or 'mean', actual {how!r}: for another way, "
-            "define next_input(cells, x, observed=None)."
+            f"Expected recycle of {likelihood_name(model)} to be 'sample', 'mean' or 'repair', actual {how!r}: for "
+            "another way, define next_input(cells, x, observed=None)."
         )
     chosen: Recycle = how
     return chosen
@@ -117,7 +131,64 @@ def recycle_in_training(model: Any) -> Recycle:
 
 def recycle_at_test_time(model: Any) -> Recycle:
     """Return how rows are passed on at test time, where they are not drawn: as the likelihood says, else by means."""
-    return "likelihood" if hasattr(likelihood_of(model), "next_input") else "mean"
+    likelihood = likelihood_of(model)
+    if hasattr(likelihood, "next_input"):
+        return "likelihood"
+    return "repair" if getattr(likelihood, "recycle", None) == "repair" else "mean"
+
+
+@contextmanager
+def later_pass(model: Any) -> Iterator[None]:
+    """Have a likelihood with running estimates leave them alone: a recycled row is no data."""
+    likelihood = likelihood_of(model)
+    if not hasattr(likelihood, "first_pass"):
+        yield
+        return
+    likelihood.first_pass = False
+    try:
+        yield
+    finally:
+        likelihood.first_pass = True
+
+
+def dirt_probability(model: Any, distribution: Any, x: Tensor, whose: str = "Repair") -> Tensor:
+    """Return the probability that each cell of rows is dirty, as the model's likelihood has it.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    distribution : TorchDistribution, batch shape (..., B), event shape (d,)
+        What `decode` returned: for these rows, or for what an earlier pass made of them.
+    x : Tensor, shape (..., B, d)
+        The rows.
+    whose : str
+        What an error begins with.
+
+    Returns
+    -------
+    Tensor, shape (..., B, d)
+        Between 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        If the likelihood does not say.
+    """
+    likelihood = likelihood_of(model)
+    if not hasattr(likelihood, "dirt_probability"):
+        raise ValueError(
+            f"{whose}: expected a likelihood that says how probable dirt is, dirt_probability(cells, x), actual "
+            f"{likelihood_name(model)}: take likelihoods.SpikeAndSlab, or recycle a 'sample' or the 'mean'."
+        )
+    probability: Tensor = likelihood.dirt_probability(inner(distribution), x)
+    return probability
+
+
+def repaired(mean: Tensor, x: Tensor, probability: Tensor, observed: Tensor | None = None) -> Tensor:
+    """Return rows with the mean in the place of what is dirty, in part where that is uncertain: w mean + (1 - w) x."""
+    mixed = torch.lerp(x.expand_as(mean), mean, probability.to(mean.dtype))
+    return mixed if observed is None else torch.where(observed, mixed, mean)
 
 
 def next_input(
@@ -126,6 +197,7 @@ def next_input(
     how: Recycle,
     *,
     model: Any,
+    first: Tensor | None = None,
     observed: Tensor | None = None,
     differentiable: bool = True,
     whose: str = "A pass",
@@ -138,10 +210,13 @@ def next_input(
         That of the rows given this pass's latents.
     x : Tensor, shape (..., B, d)
         This pass's input.
-    how : {"sample", "mean", "likelihood"}
-        A draw, the mean, or what the model's likelihood says.
+    how : {"sample", "mean", "repair", "likelihood"}
+        A draw, the mean, the first pass's row with the mean in the place of what is dirty, or what the model's
+        likelihood says.
     model : Model
-        The model, asked for its likelihood under "likelihood" alone.
+        The model, asked for its likelihood under "repair" and "likelihood" alone.
+    first : Tensor, shape (..., B, d), optional
+        The first pass's input, which "repair" always begins with; None is `x`.
     observed : Tensor of bool, shape (..., B, d), optional
         Which cells of `x` count.
     differentiable : bool, default=True
@@ -169,6 +244,10 @@ def next_input(
         recycled: Tensor = likelihood.next_input(inner(distribution), x, observed)
     elif how == "mean":
         recycled = mean_of(distribution, whose)
+    elif how == "repair":
+        given = x if first is None else first
+        probability = dirt_probability(model, distribution, given, whose)
+        recycled = repaired(mean_of(distribution, whose), given, probability, observed)
     elif not differentiable:
         recycled = distribution.sample()
     elif distribution.has_rsample:

@@ -37,7 +37,7 @@ class Mutant(NamedTuple):
 
 ELBO = "inference/recycling_elbo.py"
 INDEX = "likelihoods/index_conditioned_normal.py"
-SCALE = "torch.maximum((x - loc).abs(), self.floor)"
+SCALE = "torch.maximum((x - loc).abs(), floor)"
 RUN = "            last_traces = self._get_pass(model, guide, args, kwargs)\n"
 KL = "kl = scale_and_mask(kl, "
 WEIGHTED = "for term in _minus_kl_terms(site, guide_trace.nodes[name]):\n                    elbo = elbo + "
@@ -63,7 +63,7 @@ MUTANTS = [
     Mutant("a kl_weight copied at the start", ELBO, "return self._kl_weight\n", "return self._kl_weight.clone()\n", TRAINING),
     Mutant("a kl_weight of the default dtype", ELBO, f"{WEIGHTED}self._kl_weight.to(term.dtype)", f"{WEIGHTED}self._kl_weight", TRAINING),
     Mutant("one pass too few", ELBO, "range(2, passes + 1)", "range(2, passes)", TRAINING),
-    Mutant("every pass from the first one's output", ELBO, "_next_input(model, last_traces[0], args, kwargs)", "_next_input(model, traces[0], args, kwargs)", TRAINING),
+    Mutant("every pass from the first one's output", ELBO, "_next_input(model, last_traces[0], args, kwargs, first)", "_next_input(model, traces[0], args, kwargs, first)", TRAINING),
     Mutant("a mean where a sample is asked for", "pair.py", 'if how == "mean":', "if True:", PAIR),
     Mutant("a sample where the mean is asked for", "pair.py", 'if how == "mean":', "if False:", PAIR),
     Mutant("other arguments dropped", ELBO, "*args[1:])", ")", TRAINING),
@@ -85,7 +85,7 @@ MUTANTS = [
     Mutant("no affine path in the encoder", "networks/mlp.py", "loc = loc + self.affine(centered)", "loc = loc + 0"),
     Mutant("no affine path in the decoder", "networks/mlp.py", "loc = loc + self.affine(z)", "loc = loc + 0"),
     Mutant("scales without bounds", "networks/centred.py", "return torch.exp(lower + (upper - lower) * fraction)", "return log_scale.exp()"),
-    Mutant("a generated row recycled once too often", "inference/predictive.py", "passes - 1, sample", "passes, sample"),
+    Mutant("a generated row recycled once too often", "inference/predictive.py", "passes - 1, sample, how", "passes, sample, how"),
     Mutant("samples where means are asked for", "inference/predictive.py", "_values(guide.encode(x), sample)", "_values(guide.encode(x), True)"),
     Mutant("all rows at once", "inference/predictive.py", 'torch.split(x, positive_int("batch_size", batch_size), dim=-2)', "(x,)"),
     Mutant("test-time passes in training mode", "_core/isolation.py", "        module.eval()\n", "        pass\n", ALONE),
@@ -118,7 +118,7 @@ MUTANTS = [
     Mutant("a deviation from zero", "_core/robust.py", "np.abs(x - np.median(x, axis=0))", "np.abs(x)", "tests/data"),
     Mutant("half of an output in place", "_core/staging.py", "made, earlier = Path(name) / target.name,", "made, earlier = target,", "tests/cli/test_outputs.py tests/estimators/test_base.py"),
     Mutant("a recycling step of another pass", "pair.py", "likelihood.next_input(inner(distribution), x, observed)", "likelihood.next_input(inner(distribution), x.roll(1, 0), observed)", PAIR),
-    Mutant("test time by means where the likelihood says", "pair.py", 'return "likelihood" if hasattr(likelihood_of(model), "next_input") else "mean"', 'return "mean"', PAIR),
+    Mutant("test time by means where the likelihood says", "pair.py", '        return "likelihood"\n    return "repair"', '        return "mean"\n    return "repair"', PAIR),
     Mutant("cells that count though not observed", "models/vae.py", "            cells = ObservedCells(cells, observed, filler)\n", "", PAIR),
     Mutant("a guide that sees what is not observed", "guides/amortized_normal.py", "x = torch.where(observed, x,", "x = torch.where(observed | True, x,", PAIR),
     Mutant("a shared variance of what is not observed", "likelihoods/shared_normal.py", "(squares * observed).sum()", "squares.sum()", PAIR),
@@ -151,6 +151,13 @@ MUTANTS = [
     Mutant("networks' forward that is not looked at", "inference/compile/look.py", "if special else self._may_read(cls, name):", "if special else name in self.known:", "tests/inference/compile/test_dependencies.py"),
     Mutant("stand-ins that a capture leaves", "inference/compile/making.py", "    with dependencies.kept():\n", "    if True:\n", "tests/inference/compile/test_as_svi.py"),
     Mutant("lengths that are kept", "inference/compile/dependencies.py", "if any(map(_is_of_length, written)):", "if False:", "tests/inference/compile/test_as_svi.py"),
+    Mutant("gradients of buffers that have moved", "inference/compile/making.py", "            copied = summed.graph.call_function(torch.ops.aten.clone.default, (given,))", "            copied = summed.graph.get_attr(nodes[0].target)", "tests/inference/compile/test_as_svi.py"),
+    Mutant("dirt that is half as probable", "likelihoods/spike_and_slab.py", "        return torch.sigmoid(dirty - clean)", "        return torch.sigmoid(dirty - clean) / 2", "tests/likelihoods/test_spike_and_slab.py"),
+    Mutant("estimates that follow recycled rows", "pair.py", "    likelihood.first_pass = False\n", "    likelihood.first_pass = True\n", "tests/likelihoods/test_spike_and_slab.py"),
+    Mutant("repaired rows that are repaired again", "pair.py", "given = x if first is None else first", "given = x", "tests/likelihoods/test_spike_and_slab.py"),
+    Mutant("names of rows that are cleaned", "data/columns.py", "        elif _names_rows(column):", "        elif False:", "tests/data/test_columns.py"),
+    Mutant("whole numbers that are cut", "data/rows.py", "np.clip(np.rint(values)", "np.clip(np.floor(values)", "tests/data/test_rows.py"),
+    Mutant("components that are not fitted", "estimators/dirt.py", "        found.follow(squares, momentum=1.0)", "        pass", "tests/estimators/test_repair.py"),
     Mutant("invalid data that a graph takes", "inference/compile/patches.py", "recorded.valid.append(valid.all())", "pass", "tests/inference/compile/test_as_svi.py"),
     Mutant("a loss that is not finite in a parameter", "inference/compile/svi.py", "            before.put_back()  # SVI may raise an error, or warn\n            for parameter, gradient in zip(program.trained, gradients, strict=True):\n                parameter.grad = gradient\n            return None, False", "            pass", "tests/inference/compile/test_as_svi.py"),
     Mutant("a model's effects that are left out", "inference/compile/watch.py", 'return f"it changes what it reads: {in_words(changed)}"', "return None", "tests/inference/compile/test_as_svi.py"),
@@ -171,7 +178,7 @@ MUTANTS = [
     Mutant("a state that forgets how it was slowed", "inference/training/state.py", 'self.slowed = state["phase"], state["number"], state["slowed"]', 'self.slowed = state["phase"], state["number"], 1.0'),
     Mutant("a state that goes on to change", "inference/training/state.py", "        return deepcopy(\n            {", "        return dict(\n            {"),
     Mutant("moments that are not restored", "inference/training/step.py", "value.copy_(saved[name])", "pass"),
-    Mutant("a schedule that nobody follows", "inference/training/trainer.py", "getattr(likelihood_of(self.model), name).fill_(self.recipe.scheduled(ends, progress))", "pass"),
+    Mutant("a schedule that nobody follows", "inference/training/trainer.py", "buffer.fill_(self.recipe.scheduled(ends, progress))", "pass"),
     Mutant("a scale that is squared", "likelihoods/fixed_normal.py", "dist.Normal(in_precision_of(x, decoder_output), self.scale)", "dist.Normal(in_precision_of(x, decoder_output), self.scale**2)", LIKELIHOODS),
     Mutant("a Laplace that is a normal", "likelihoods/laplace.py", "dist.Laplace(in_precision", "dist.Normal(in_precision", LIKELIHOODS),
     Mutant("a prior of half the width", "priors/standard_normal.py", "torch.ones(n_latent)", "torch.full((n_latent,), 0.5)"),

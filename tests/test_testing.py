@@ -111,7 +111,7 @@ class Single(Mine):
 
 
 class Strange(Mine):
-    recycle = "repair"  # type: ignore[assignment]
+    recycle = "median"  # type: ignore[assignment]
 
 
 class Scheduled(Mine):
@@ -151,7 +151,7 @@ def test_a_right_likelihood_is_let_through_and_left_alone() -> None:
         (OfTheRow(), "integrates to one over a cell"),
         (OfTheBatch(), "in evaluation mode a density by row"),
         (Single(), "log-densities in torch.float64"),
-        (Strange(), "recycle='repair'"),
+        (Strange(), "recycle='median'"),
         (TooManyShapes(), "n_outputs=1 shapes"),
         (NextOfRows(), r"a next input of shape \(4, 5\), actual \(4,\)"),
         (nn.Identity(), "no n_outputs"),

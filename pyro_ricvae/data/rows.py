@@ -85,6 +85,53 @@ def as_rows(data: Any) -> Rows:
     return Rows(rows, event_shape, columns, wrap, np.dtype(np.float64) if dtype.itemsize > 8 else dtype)
 
 
+def with_cells(data: Any, mask: NDArray[np.bool_], values: NDArray[Any]) -> Any:
+    """Return a copy of `data` with other values in some cells, and all others as they are, to the last bit.
+
+    Parameters
+    ----------
+    data : array-like, Tensor or DataFrame, shape (n, d) or (n, *event_shape)
+        As `as_rows` takes them.
+    mask : ndarray of bool, shape (n, d)
+        Which cells.
+    values : ndarray, shape (n, d)
+        Their values, in data units. Whole numbers where a column, or the array, holds such.
+
+    Returns
+    -------
+    of the type, shape and dtype of `data`
+        Nested lists give an array.
+    """
+    if hasattr(data, "columns") and hasattr(data, "iloc"):
+        changed = data.copy()
+        for j in np.flatnonzero(mask.any(axis=0)):
+            column = data.iloc[:, j].copy()
+            column[mask[:, j]] = _as_type(values[mask[:, j], j], column.dtype)
+            changed.isetitem(j, column)
+        return changed
+    is_tensor = isinstance(data, torch.Tensor)
+    array = as_rows(data).values if is_tensor else np.asarray(data)
+    changed = np.array(array).reshape(mask.shape)
+    changed[mask] = _as_type(values[mask], changed.dtype)
+    if is_tensor:
+        return torch.as_tensor(changed.reshape(tuple(data.shape)), dtype=data.dtype, device=data.device)
+    return changed.reshape(array.shape)
+
+
+def _as_type(values: NDArray[Any], dtype: Any) -> NDArray[Any]:
+    """Return values as a type holds them: rounded to whole numbers, within its bounds."""
+    kind = getattr(dtype, "kind", "f")
+    if kind == "b":
+        is_true: NDArray[Any] = values > 0.5
+        return is_true
+    if kind not in "iu":
+        return values
+    whole: np.dtype[Any] = getattr(dtype, "numpy_dtype", dtype)
+    bounds = np.iinfo(whole)
+    rounded: NDArray[Any] = np.clip(np.rint(values), bounds.min, bounds.max).astype(whole)
+    return rounded
+
+
 def check_for_training(rows: Rows) -> None:
     """Raise a ValueError if nothing can be learned from the rows: there is but one, or all of them are the same."""
     if len(rows.values) < 2:

@@ -3,7 +3,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 import torch
@@ -15,12 +15,14 @@ from torch import Tensor
 from pyro_ricvae._core.checks import positive_int
 from pyro_ricvae._core.distributions import mean_of
 from pyro_ricvae._core.isolation import device_of, random_numbers
-from pyro_ricvae.data.rows import Rows, as_rows
+from pyro_ricvae.data.rows import Rows, as_rows, with_cells
 from pyro_ricvae.data.scaling import Scaling, standardised
 from pyro_ricvae.diagnostics import scores
 from pyro_ricvae.diagnostics.to_arviz import to_arviz
+from pyro_ricvae.estimators import dirt
 from pyro_ricvae.estimators.base import RowEstimator
 from pyro_ricvae.inference import predictive
+from pyro_ricvae.likelihoods import SpikeAndSlab
 
 
 class PairEstimator(RowEstimator):
@@ -36,6 +38,8 @@ class PairEstimator(RowEstimator):
         What was chosen, among it "n_latent".
     history_ : list of dict
         What training looked like.
+    contamination_ : float
+        The share of dirty cells in the data of `fit`: the mean of their probabilities.
     """
 
     model_: Any
@@ -43,8 +47,11 @@ class PairEstimator(RowEstimator):
     scaling_: Scaling
     settings_: dict[str, Any]
     history_: list[dict[str, Any]]
+    contamination_: float
     test_passes: int
     random_state: Any
+    _dirt: SpikeAndSlab | None
+    not_judged_: dict[int, str]
 
     def clean(self, X: Any, passes: int | None = None) -> Any:
         """Return what the model makes of the rows: the cleaned data.
@@ -69,6 +76,64 @@ class PairEstimator(RowEstimator):
         rows, x = self._standardised(X)
         cleaned = predictive.reconstruct(self.model_, self.guide_, x, self._passes(passes))
         return rows.like(self.scaling_.restore(cleaned.numpy()))
+
+    def cell_probabilities(self, X: Any, passes: int | None = None) -> Any:
+        """Return the probability that each cell is dirty.
+
+        As the likelihood has it where it is a `likelihoods.SpikeAndSlab`; else by two components, clean and dirty, that
+        are fitted to the residuals of the training data, `contamination_` of them dirty.
+
+        Parameters
+        ----------
+        X, passes
+            As in `clean`.
+
+        Returns
+        -------
+        of the type and shape of `X`
+            Between 0 and 1; 0 in the columns of `not_judged_`.
+
+        Raises
+        ------
+        ValueError
+            As in `clean`; or if the likelihood is of yes and no.
+        """
+        rows, x = self._standardised(X)
+        return rows.like(self._mean_and_probability(x, passes)[1].numpy())
+
+    def repair(self, X: Any, threshold: float | None = None, passes: int | None = None) -> Any:
+        r"""Return the rows with the model's values where they are dirty, and the data themselves where they are not.
+
+        Parameters
+        ----------
+        X : array-like, Tensor or DataFrame, shape (n, d) or (n, *event_shape)
+            Rows like those of `fit`.
+        threshold : float, optional
+            Between 0 and 1: cells that are dirty with a higher probability get what the model expects, whole numbers
+            where there were such, and all others stay as they came, to the last bit. None mixes both in every cell,
+            :math:`w \mu + (1 - w) x`, w being the probability, which has the smaller error.
+        passes : int, optional
+            The number M of passes; None is `test_passes`.
+
+        Returns
+        -------
+        of the type and shape of `X`
+            In data units; without a threshold integers give floating-point numbers.
+
+        Raises
+        ------
+        ValueError
+            As in `cell_probabilities`, or if `threshold` does not lie between 0 and 1.
+        """
+        if threshold is not None and not (isinstance(threshold, SupportsFloat) and 0 <= float(threshold) <= 1):
+            raise ValueError(f"Expected threshold to lie between 0 and 1, or None, actual {threshold!r}.")
+        rows, x = self._standardised(X)
+        mean, probability = self._mean_and_probability(x, passes)
+        expected = self.scaling_.restore(mean.numpy())
+        if threshold is not None:
+            return with_cells(X, probability.numpy() > threshold, expected)
+        weights = probability.numpy().astype(np.float64)
+        return rows.like(weights * expected + (1 - weights) * rows.values)
 
     def cell_scores(self, X: Any, passes: int | None = None) -> Any:
         """Return how outlying each cell is, in nats; see `diagnostics.cell_scores`.
@@ -243,6 +308,18 @@ class PairEstimator(RowEstimator):
     def _n_features_out(self) -> int:
         n_latent: int = self.settings_["n_latent"]
         return n_latent
+
+    def _mean_and_probability(self, x: Tensor, passes: int | None) -> tuple[Tensor, Tensor]:
+        """Return what the model expects of standardised rows, and how probable dirt is in each cell."""
+        if self._dirt is None:
+            raise ValueError(
+                "Expected a model that tells dirty cells from clean ones, actual one whose likelihood has no mean or "
+                "is of yes and no, or that an older version saved: take another likelihood, or fit it again."
+            )
+        mean = predictive.reconstruct(self.model_, self.guide_, x, self._passes(passes))
+        found = dirt.probability(self._dirt, x - mean)
+        found[:, list(self.not_judged_)] = 0.0
+        return mean, found
 
     def _passes(self, passes: int | None) -> int:
         return positive_int("passes", self.test_passes if passes is None else passes)

@@ -18,6 +18,7 @@ from pyro_ricvae.likelihoods import (
     Laplace,
     LearnedNormal,
     SharedNormal,
+    SpikeAndSlab,
     StudentT,
     as_likelihood,
 )
@@ -27,6 +28,7 @@ from pyro_ricvae.priors import GaussianMixture, StandardNormal, as_prior
 #: Likelihoods by name. Their arguments say what an estimator gives them: a ``floor``, a ``scale``, or nothing.
 LIKELIHOODS: dict[str, Any] = {
     "index_conditioned": IndexConditionedNormal,
+    "spike_and_slab": SpikeAndSlab,
     "inverse_gamma": InverseGammaNormal,
     "fixed_normal": FixedNormal,
     "student_t": StudentT,

@@ -1,5 +1,6 @@
 """The recurrent iConditional variational autoencoder as an estimator: its arguments, fitting, saving."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from numbers import Integral
@@ -11,7 +12,9 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from pyro_ricvae._core.isolation import random_numbers
+from pyro_ricvae.data.columns import not_judged
 from pyro_ricvae.data.scaling import Kind, Scaling
+from pyro_ricvae.estimators import dirt
 from pyro_ricvae.estimators.pair_estimator import PairEstimator
 from pyro_ricvae.estimators.pairs import (
     builds_alike,
@@ -52,9 +55,9 @@ class RiCVAE(PairEstimator):
     test_passes : int, default=1
         The number M of passes at test time.
     likelihood : str, torch.nn.Module or callable, default="index_conditioned"
-        One of "index_conditioned", "inverse_gamma", "fixed_normal", "shared_normal", "learned_normal", "student_t",
-        "laplace", "contaminated_normal" and "bernoulli" (data between 0 and 1), or an object under the contract of
-        `likelihoods.Likelihood`, in standardised units. It is copied.
+        One of "index_conditioned", "spike_and_slab", "inverse_gamma", "fixed_normal", "shared_normal",
+        "learned_normal", "student_t", "laplace", "contaminated_normal" and "bernoulli" (data between 0 and 1), or an
+        object under the contract of `likelihoods.Likelihood`, in standardised units. It is copied.
     prior : str, torch.nn.Module or pyro.distributions.TorchDistribution, default="standard_normal"
         "standard_normal", "gaussian_mixture", a distribution of a row's latents, or a module whose ``forward()``
         returns one. It is copied.
@@ -98,6 +101,12 @@ class RiCVAE(PairEstimator):
         What training looked like: see `inference.Trainer`.
     warnings_ : list of str
         What the watch on the run said.
+    contamination_ : float
+        The share of dirty cells in the data, the mean of their probabilities; see `cell_probabilities`. NaN where there
+        are none.
+    not_judged_ : dict of int to str
+        Columns in which dirt cannot be told from what is right, as constant ones and names of rows, and why: their
+        cells have the probability 0, and are never replaced.
     n_features_in_, event_shape_, feature_names_in_
         What rows look like; see `RowEstimator`.
 
@@ -269,6 +278,18 @@ class RiCVAE(PairEstimator):
         self.model_, self.guide_, self.scaling_ = new.model.eval(), new.guide.eval(), new.scaling
         self.settings_, self._is_own_pair = new.settings.to_json(), is_own_pair
         self._remember(new.rows)
+        self._tell_dirt(new)
+
+    def _tell_dirt(self, new: Prepared) -> None:
+        """Find what tells dirty cells from clean ones, and the columns in which nothing can."""
+        images = new.scaling.kind == "range"
+        names = getattr(self, "feature_names_in_", None)
+        self.not_judged_ = {} if images else not_judged(new.rows.values, names)
+        center, step = new.x.median(0).values, new.settings.quantisation_step
+        self._dirt = dirt.components(self.model_, self.guide_, new.x, center, step, images=images)
+        self.contamination_ = math.nan
+        if self._dirt is not None:
+            self.contamination_ = float(self._mean_and_probability(dirt.some_rows(new.x), 1)[1].double().mean())
 
     def _to_save(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         tensors = {f"model.{name}": value for name, value in self.model_.state_dict().items()}
@@ -286,6 +307,9 @@ class RiCVAE(PairEstimator):
             "random_state": int(self.random_state) if isinstance(self.random_state, Integral) else None,
             "warnings": self.warnings_,
             "history": self.history_,
+            "dirt": dirt.description_of(self._dirt),
+            "not_judged": {str(column): why for column, why in self.not_judged_.items()},
+            "contamination": None if math.isnan(self.contamination_) else self.contamination_,
         }
         return description, tensors
 
@@ -326,6 +350,10 @@ class RiCVAE(PairEstimator):
         estimator._is_own_pair = pair is None
         estimator.scaling_, estimator.settings_ = Scaling(settings.scaling, center, scale), settings.to_json()
         estimator.history_, estimator.warnings_ = description["history"], description["warnings"]
+        estimator._dirt = dirt.saved_components(description, estimator.model_)
+        estimator.not_judged_ = {int(column): why for column, why in description.get("not_judged", {}).items()}
+        share = description.get("contamination")
+        estimator.contamination_ = math.nan if share is None else share
         return estimator
 
 

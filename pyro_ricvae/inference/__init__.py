@@ -1,7 +1,7 @@
 """Objectives, compiled Pyro, the training loop, and passes at test time."""
 
 from pyro_ricvae.inference.compile import CompilationWarning, CompiledELBO, CompiledSVI, compile_elbo
-from pyro_ricvae.inference.predictive import draw_posterior, generate, reconstruct
+from pyro_ricvae.inference.predictive import draw_posterior, generate, reconstruct, repair
 from pyro_ricvae.inference.recycling_elbo import RecyclingELBO
 from pyro_ricvae.inference.row_loss import row_loss_terms
 from pyro_ricvae.inference.training import (
@@ -30,5 +30,6 @@ __all__ = [
     "generate",
     "measure",
     "reconstruct",
+    "repair",
     "row_loss_terms",
 ]

@@ -16,7 +16,7 @@ from torch import Tensor
 from pyro_ricvae._core.checks import check_finite, check_rows, positive_int
 from pyro_ricvae._core.distributions import mean_of
 from pyro_ricvae._core.isolation import ModuleLike, device_of, evaluation
-from pyro_ricvae.pair import Guide, Model, next_input, recycle_at_test_time
+from pyro_ricvae.pair import Guide, Model, Recycle, dirt_probability, next_input, recycle_at_test_time, repaired
 
 
 def reconstruct(
@@ -65,7 +65,44 @@ def reconstruct(
     torch.Size([8, 5])
     """
     passes = positive_int("passes", passes)
-    return in_chunks((model, guide), x, batch_size, lambda chunk: recycle(model, guide, chunk, passes, sample))
+    return in_chunks((model, guide), x, batch_size, lambda chunk: _reconstructed(model, guide, chunk, passes, sample))
+
+
+def repair(model: Model, guide: Guide, x: Tensor, passes: int = 1, *, batch_size: int = 1024) -> tuple[Tensor, Tensor]:
+    r"""Return rows in which only what is dirty has been replaced, and the probability that each cell is.
+
+    .. math:: w \mu + (1 - w) x
+
+    with :math:`\mu` what the last of M passes makes of the rows, and w how probable dirt is given that, as the model's
+    likelihood has it. Passes before read repaired rows, always of the original `x`, where it is recycled so.
+
+    Parameters
+    ----------
+    model, guide, x, passes, batch_size
+        As in `reconstruct`.
+
+    Returns
+    -------
+    rows : Tensor, shape (..., n, d)
+        In data units, on the device of `x`.
+    probability : Tensor, shape (..., n, d)
+        Between 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        If the likelihood does not say how probable dirt is, or an argument is not as said.
+    """
+    passes = positive_int("passes", passes)
+
+    def both(chunk: Tensor) -> Tensor:
+        encoded = recycle(model, guide, chunk, passes - 1)
+        rows = model.decode(_values(guide.encode(encoded), False), encoded)
+        probability = dirt_probability(model, rows, chunk)
+        return torch.stack([repaired(mean_of(rows, "Repair"), chunk, probability), probability])
+
+    made, probability = in_chunks((model, guide), x, batch_size, both)
+    return made, probability
 
 
 def generate(
@@ -105,7 +142,9 @@ def generate(
         prior = model.prior()
         for start in range(0, n, batch_size):
             rows = model.decode(prior.sample((min(batch_size, n - start),)))
-            chunks.append(recycle(model, guide, _values(rows, sample), passes - 1, sample).cpu())
+            how = recycle_at_test_time(model)  # a new row has no dirt to repair
+            how = "mean" if how == "repair" else how
+            chunks.append(recycle(model, guide, _values(rows, sample), passes - 1, sample, how).cpu())
     return torch.cat(chunks)
 
 
@@ -171,13 +210,26 @@ def in_chunks(
         return torch.cat([function(chunk.to(device)).to(x.device) for chunk in chunks], dim=-2)
 
 
-def recycle(model: Model, guide: Guide, x: Tensor, passes: int, sample: bool = False) -> Tensor:
-    """Return the rows `x`, of shape (..., B, d), after `passes` passes (0 returns them), by sampling or by means."""
-    how = "sample" if sample else recycle_at_test_time(model)
+def recycle(
+    model: Model, guide: Guide, x: Tensor, passes: int, sample: bool = False, how: Recycle | None = None
+) -> Tensor:
+    """Return the rows `x`, of shape (..., B, d), after `passes` passes (0 returns them), by sampling or by means.
+
+    `how` they are passed on, where they are not drawn, is as the likelihood says by default.
+    """
+    chosen: Recycle = "sample" if sample else how or recycle_at_test_time(model)
+    first = x
     for _ in range(passes):
         rows = model.decode(_values(guide.encode(x), sample), x)
-        x = next_input(rows, x, how, model=model, differentiable=False, whose="A pass by means")
+        x = next_input(rows, x, chosen, model=model, first=first, differentiable=False, whose="A pass by means")
     return x
+
+
+def _reconstructed(model: Model, guide: Guide, x: Tensor, passes: int, sample: bool) -> Tensor:
+    """Return what the last of so many passes makes of every cell."""
+    how = recycle_at_test_time(model)
+    x = recycle(model, guide, x, passes - 1, sample)
+    return recycle(model, guide, x, 1, sample, "mean" if how == "repair" else how)
 
 
 def _values(distribution: TorchDistribution, sample: bool) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pyro_ricvae._core.checks import positive_int
 from pyro_ricvae._core.distributions import describe, kl_or_none
 from pyro_ricvae._core.isolation import own_parameters
-from pyro_ricvae.pair import Recycle, next_input
+from pyro_ricvae.pair import Recycle, later_pass, next_input
 
 
 class RecyclingELBO(TraceMeanField_ELBO):
@@ -45,9 +45,10 @@ class RecyclingELBO(TraceMeanField_ELBO):
     ----------
     passes : int, default=1
         The number N of passes. 1 is the plain (iC-)VAE. A plain attribute, read at every evaluation.
-    recycle : {"sample", "mean", "likelihood"}, default="sample"
-        Whether the next input is a reparameterised draw from the observed site's distribution, its mean, or what the
-        model's likelihood says, its ``next_input``; see `likelihoods.Likelihood`.
+    recycle : {"sample", "mean", "repair", "likelihood"}, default="sample"
+        Whether the next input is a reparameterised draw from the observed site's distribution; its mean; the *first*
+        pass's input x with the mean in the place of what is dirty, :math:`w \mu + (1 - w) x`, of a likelihood that says
+        how probable dirt is; or what the model's likelihood says, its ``next_input``. See `likelihoods.Likelihood`.
     detach : bool, default=False
         Whether the gradient stops at the recycled input.
     site : str, default="x"
@@ -157,9 +158,11 @@ class RecyclingELBO(TraceMeanField_ELBO):
         """
         passes = positive_int("passes", self.passes)
         traces = last_traces = self._get_pass(model, guide, args, kwargs)
+        first = args[0] if args else None
         for k in range(2, passes + 1):
-            args = (self._next_input(model, last_traces[0], args, kwargs), *args[1:])
-            last_traces = self._get_pass(model, guide, args, kwargs)
+            args = (self._next_input(model, last_traces[0], args, kwargs, first), *args[1:])
+            with later_pass(unwrap(model)):
+                last_traces = self._get_pass(model, guide, args, kwargs)
             for trace, last in zip(traces, last_traces, strict=True):
                 _check_plates(trace, last)
                 trace.nodes.update(
@@ -198,8 +201,10 @@ class RecyclingELBO(TraceMeanField_ELBO):
                 "as the first argument, and use it unchanged: obs=x."
             )
 
-    def _next_input(self, model: Any, trace: Trace, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        """Return x_{k+1}, from the distribution of the observed site given x_k, the first of `args`."""
+    def _next_input(
+        self, model: Any, trace: Trace, args: tuple[Any, ...], kwargs: dict[str, Any], first: Any
+    ) -> Tensor:
+        """Return x_{k+1}, from the distribution of the observed site given x_k, the first of `args`, and from x_1."""
         model = unwrap(model)  # Pyro wraps it where particles are vectorised, and users do
         distribution: Any = trace.nodes[self.site]["fn"]
         recycled = next_input(
@@ -207,7 +212,8 @@ class RecyclingELBO(TraceMeanField_ELBO):
             args[0],
             self.recycle,
             model=model,
-            observed=_observed(model, args, kwargs) if self.recycle == "likelihood" else None,
+            first=first,
+            observed=_observed(model, args, kwargs) if self.recycle in ("likelihood", "repair") else None,
             whose=f"Site {self.site!r} cannot be recycled",
         )
         shape = args[0].shape

@@ -14,7 +14,9 @@ from pyro_ricvae.likelihoods.learned_normal import LearnedNormal
 from pyro_ricvae.likelihoods.likelihood import FromFunction, Likelihood, as_likelihood
 from pyro_ricvae.likelihoods.scaled import ScaledLikelihood
 from pyro_ricvae.likelihoods.shared_normal import SharedNormal
+from pyro_ricvae.likelihoods.spike_and_slab import SpikeAndSlab
 from pyro_ricvae.likelihoods.student_t import StudentT
+from pyro_ricvae.pair import Switch
 
 __all__ = [
     "Bernoulli",
@@ -28,6 +30,8 @@ __all__ = [
     "Likelihood",
     "ScaledLikelihood",
     "SharedNormal",
+    "SpikeAndSlab",
     "StudentT",
+    "Switch",
     "as_likelihood",
 ]

@@ -71,12 +71,39 @@ class IndexConditionedNormal(Likelihood):
 
     def __init__(self, floor: float | Ends) -> None:
         super().__init__()
-        self.schedule = {"floor": ends_of("floor", floor)}
-        self.register_buffer("floor", torch.tensor(self.schedule["floor"][0]))
+        ends = ends_of("floor", floor)
+        self.schedule = {"floor": ends}
+        self.register_buffer("floor", torch.tensor(ends[0]))
 
     def forward(self, decoder_output: Tensor, x: Tensor | None = None) -> TorchDistribution:
         """Return N(location, max(|x - location|, floor)²) for every cell. See `Likelihood.forward`."""
-        loc = in_precision_of(x, decoder_output)
-        scale = self.floor if x is None else torch.maximum((x - loc).abs(), self.floor)
-        distribution: TorchDistribution = dist.Normal(loc, scale)
-        return distribution
+        return index_conditioned(in_precision_of(x, decoder_output), x, self.floor)
+
+    def dirt_probability(self, cells: TorchDistribution, x: Tensor) -> Tensor:
+        r"""Return the share of a cell's squared residual that the floor does not account for, given `forward`'s result.
+
+        .. math:: w_j = 1 - s_0^2 / \max(r_j^2, s_0^2)
+
+        0 up to the floor, near 1 far above it. It says what is repaired in recycling; it is no calibrated probability.
+
+        Parameters
+        ----------
+        cells : TorchDistribution, batch shape (..., B, d)
+            As `forward` returned it.
+        x : Tensor, shape (..., B, d)
+            The rows.
+
+        Returns
+        -------
+        Tensor, shape (..., B, d)
+            Between 0 and 1.
+        """
+        floor = self.floor.square()
+        return 1 - floor / torch.maximum((x - cells.mean).square(), floor)
+
+
+def index_conditioned(loc: Tensor, x: Tensor | None, floor: Tensor) -> TorchDistribution:
+    """Return N(location, max(|x - location|, floor)²) for every cell; without `x` its scale is the floor."""
+    scale = floor if x is None else torch.maximum((x - loc).abs(), floor)
+    distribution: TorchDistribution = dist.Normal(loc, scale)
+    return distribution

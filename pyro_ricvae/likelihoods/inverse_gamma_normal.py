@@ -64,8 +64,9 @@ class InverseGammaNormal(Likelihood):
 
     def __init__(self, floor: float | Ends, shape: float = 0.1) -> None:
         super().__init__()
-        self.schedule = {"floor": ends_of("floor", floor)}
-        self.register_buffer("floor", torch.tensor(self.schedule["floor"][0]))
+        ends = ends_of("floor", floor)
+        self.schedule = {"floor": ends}
+        self.register_buffer("floor", torch.tensor(ends[0]))
         self.register_buffer("shape", positive_finite("shape", shape))
 
     def forward(self, decoder_output: Tensor, x: Tensor | None = None) -> TorchDistribution:

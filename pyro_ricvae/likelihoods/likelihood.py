@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from pyro_ricvae._core.checks import positive_finite
-from pyro_ricvae.pair import likelihood_of
+from pyro_ricvae.pair import Switch, likelihood_of
 
 #: Where a buffer starts in training, and where it ends.
 Ends = tuple[float, float]
@@ -36,17 +36,24 @@ class Likelihood(nn.Module, ABC):
         those of one that does.
     support : torch.distributions.constraints.Constraint
         The values that one cell of x may take.
-    recycle : {"sample", "mean"}
+    recycle : {"sample", "mean", "repair"}
         What `inference.Trainer` passes on to the next pass: a reparameterised draw, or the mean where there is none
-        (discrete values) or draws have no variance. Optional: "sample" where it is missing.
-    schedule : mapping of str to tuple of float
+        (discrete values) or draws have no variance; or the first pass's row, with the mean in the place of what is
+        dirty, of likelihoods that say how probable that is. Optional: "sample" where it is missing.
+    schedule : mapping of str to tuple of float, or Switch
         What moves in training, and from where to where: names of buffers, each with its start and its end.
         `inference.Trainer` moves them log-linearly, as its recipe says; where both are the same it leaves the buffer as
-        it is, and notes its value. Optional: nothing where it is missing. The buffer ``floor``, where there is one, is
+        it is, and notes its value. A `Switch` makes 1 of 0. Optional: nothing where it is missing. The buffer
+        ``floor``, where there is one, is
         the resolution that residuals are counted below.
+    estimates : tuple of str
+        Names of buffers of shape () that it estimates in training, which the history notes. Optional.
 
     Notes
     -----
+    One that tells dirty cells from clean ones defines ``dirt_probability(cells, x)``: from the distribution that its
+    `forward` returned, for `x` or for another pass's input, and the rows `x`, the probability that each cell is dirty.
+
     A likelihood may also define ``next_input(cells, x, observed=None)``: from the distribution that its `forward`
     returned for `x`, the rows that are passed on to the next pass, in training in the place of a draw or the mean, and
     at test time in the place of the mean. (From that distribution, and not from the decoder's output, so that `forward`
@@ -56,8 +63,11 @@ class Likelihood(nn.Module, ABC):
     n_outputs: ClassVar[int] = 1
     normalised: ClassVar[bool] = True
     support: ClassVar[constraints.Constraint] = constraints.real
-    recycle: ClassVar[Literal["sample", "mean"]] = "sample"
-    schedule: Mapping[str, Ends] = MappingProxyType({})  # of the class, and so of all: not to be changed in place
+    recycle: ClassVar[Literal["sample", "mean", "repair"]] = "sample"
+    estimates: ClassVar[tuple[str, ...]] = ()
+    schedule: Mapping[str, Ends | Switch] = MappingProxyType(
+        {}
+    )  # of the class, and so of all: not to be changed in place
 
     @abstractmethod
     def forward(self, decoder_output: Any, x: Tensor | None = None) -> TorchDistribution:
@@ -151,7 +161,7 @@ _CONTRACT: dict[str, Callable[[Any], bool]] = {
     "support": lambda value: isinstance(value, constraints.Constraint),
 }
 _OPTIONAL: dict[str, Callable[[Any], bool]] = {
-    "recycle": lambda value: value in ("sample", "mean"),
+    "recycle": lambda value: value in ("sample", "mean", "repair"),
     "schedule": lambda value: isinstance(value, Mapping),
 }
 

@@ -9,6 +9,7 @@ What is done is kept in the file that ``--out`` names, and not done again unless
 
 import argparse
 import collections
+import dataclasses
 import functools
 import hashlib
 import json
@@ -42,6 +43,8 @@ _KEPT = 5  # differences of a model that are kept
 def trained(this: Description, *, steps: int, compiled: bool) -> tuple[Record, Record, list[str]]:
     """Train a description both ways; return the records of SVI and CompiledSVI, and the differences."""
     options = {"compiled": True, "fallback_random": True} if compiled else {"compiled": False}
+    if compiled:  # Adam and its kin make steps of the rounding in a gradient that is 0, as a bias' before BatchNorm
+        this = dataclasses.replace(this, optimizer="sgd")
     make = maker(this)
     expected = train(SVI, make, steps)
     actual = train(CompiledSVI, make, steps, **options)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.sparse import csr_array
 
-from pyro_ricvae.data.rows import Rows, as_rows, check_for_training
+from pyro_ricvae.data.rows import Rows, as_rows, check_for_training, with_cells
 
 VALUES = np.arange(12).reshape(4, 3)
 
@@ -261,3 +261,33 @@ def test_what_can_be_learned_from() -> None:
     for data in (np.full((3, 2), 0.1), late[:-1], np.tile(np.arange(5), (4, 1))):
         with pytest.raises(ValueError, match=rf"data that vary, actual {len(data)} equal rows: .* how the data were"):
             check_for_training(as_rows(data))
+
+
+def test_other_values_in_some_cells_leave_all_others_as_they_are() -> None:
+    mask = np.array([[True, False], [False, True], [True, True]])
+    values = np.array([[0.7, 9.0], [9.0, 1.6], [-5.0, 1e9]])
+    for given in (
+        np.arange(6.0).reshape(3, 2),
+        np.arange(6, dtype=np.int16).reshape(3, 2),
+        torch.arange(6).reshape(3, 2),
+    ):
+        changed = with_cells(given, mask, values)
+        assert type(changed) is type(given)
+        assert changed.dtype == given.dtype
+        found, before = np.asarray(changed), np.asarray(given)
+        np.testing.assert_array_equal(found[~mask], before[~mask])
+        if before.dtype.kind == "f":
+            np.testing.assert_array_equal(found[mask], values[mask])
+        else:  # rounded, and within the bounds of the type
+            assert found[mask].tolist() == [1, 2, -5, min(10**9, np.iinfo(before.dtype).max)]
+    frame = pd.DataFrame(
+        {"yes": [True, False, True], "whole": pd.array([1, None, 3], dtype="Int64")}, index=list("abc")
+    )
+    changed = with_cells(
+        frame, np.array([[True, False], [False, True], [False, True]]), np.array([[0.2, 0], [0, 2.4], [0, 7.6]])
+    )
+    assert changed.dtypes.equals(frame.dtypes)
+    assert changed.index.equals(frame.index)
+    assert changed["yes"].tolist() == [False, False, True]
+    assert changed["whole"].tolist() == [1, 2, 8]
+    assert frame["yes"].tolist() == [True, False, True]

@@ -262,7 +262,7 @@ def test_autocast_keeps_residuals_and_sums_in_full_precision() -> None:
         ({"passes": 0}, "Expected passes to be a whole number >= 1, actual 0"),
         ({"passes": 1.5}, r"Expected passes to be a whole number >= 1, actual 1\.5"),
         ({"num_particles": 0}, "Expected num_particles to be a whole number >= 1, actual 0"),
-        ({"recycle": "median"}, "Expected recycle to be one of sample, mean, likelihood, actual 'median'"),
+        ({"recycle": "median"}, "Expected recycle to be one of sample, mean, repair, likelihood, actual 'median'"),
     ],
 )
 def test_wrong_options(options: Any, message: str) -> None:

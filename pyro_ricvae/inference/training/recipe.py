@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, SupportsFloat
 
 from pyro_ricvae._core.checks import positive_finite, positive_int
+from pyro_ricvae.pair import Switch
 
 
 @dataclass(frozen=True)
@@ -139,17 +140,18 @@ class Recipe:
         return float(start * (end / start) ** min(1.0, progress / self.floor_until))
 
 
-def checked_schedule(likelihood: Any) -> dict[str, tuple[float, float]]:
+def checked_schedule(likelihood: Any) -> dict[str, tuple[float, float] | Switch]:
     """Return what a likelihood says that moves in training, or raise a ValueError."""
     schedule = dict(getattr(likelihood, "schedule", {}))
     for name, ends in schedule.items():
         buffer = dict(likelihood.named_buffers(recurse=False)).get(name)
         moves = buffer is not None and buffer.dim() == 0 and buffer.is_floating_point()
-        if not (moves and isinstance(ends, tuple | list) and len(ends) == 2):
+        has_ends = isinstance(ends, tuple | list) and len(ends) == 2
+        if not (moves and (has_ends or isinstance(ends, Switch))):
             raise ValueError(
                 f"Expected in the schedule of {type(likelihood).__name__} names of its buffers of shape (), each with "
-                f"(start, end), actual {name!r}: {ends!r}."
+                f"(start, end) or a Switch, actual {name!r}: {ends!r}."
             )
-        for end in ends:
+        for end in ends if has_ends else ():
             positive_finite(f"each end of {name}", end)
     return schedule

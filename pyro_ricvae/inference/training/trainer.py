@@ -21,7 +21,7 @@ from pyro_ricvae.inference.training.monitor import advice, measure, recycling_di
 from pyro_ricvae.inference.training.recipe import Phase, Recipe, checked_schedule
 from pyro_ricvae.inference.training.state import Tally, TrainingState, check_plan
 from pyro_ricvae.inference.training.step import RecordedStep, Step
-from pyro_ricvae.pair import Guide, Model, likelihood_name, likelihood_of, recycle_in_training
+from pyro_ricvae.pair import Guide, Model, Switch, likelihood_name, likelihood_of, recycle_in_training
 
 # Rows the watch looks at, and the most steps between two looks.
 _WATCHED_ROWS = 512
@@ -270,9 +270,11 @@ class Trainer:
         """
         self.elbo.kl_weight.fill_(self.recipe.kl_weight(progress))
         for name, ends in self._schedule.items():
-            if ends[0] == ends[1]:
-                continue  # it stays as it is, also where somebody has changed it in place
-            getattr(likelihood_of(self.model), name).fill_(self.recipe.scheduled(ends, progress))
+            buffer = getattr(likelihood_of(self.model), name)
+            if isinstance(ends, Switch):
+                buffer.fill_(float(progress >= ends.at))
+            elif ends[0] != ends[1]:  # else it stays as it is, also where somebody has changed it in place
+                buffer.fill_(self.recipe.scheduled(ends, progress))
 
     def _go_back_to_finite(self, where: str) -> None:
         self.state.good.restore()
@@ -310,7 +312,7 @@ class Trainer:
             "rows_per_second": tally.rows_per_second,
             **measured,
         }
-        for name in self._schedule:
+        for name in (*self._schedule, *getattr(likelihood_of(self.model), "estimates", ())):
             entry.setdefault(name, float(getattr(likelihood_of(self.model), name)))
         self.history.append(entry)
         if self.on_log is not None:

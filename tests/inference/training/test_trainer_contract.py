@@ -81,7 +81,7 @@ def test_wrong_numbers(value: Any) -> None:
 
 def test_a_wrong_schedule() -> None:
     for ends in (0.5, (0.5,), (0.5, 0.4, 0.3), "auto"):
-        with pytest.raises(ValueError, match=r"buffers of shape \(\), each with \(start, end\), actual 'floor'"):
+        with pytest.raises(ValueError, match=r"each with \(start, end\) or a Switch, actual 'floor'"):
             Trainer(*scheduled(make_pair(), ends), epochs=1)
     with pytest.raises(ValueError, match=r"in the schedule of FixedNormal names of its buffers .* actual 'floor'"):
         Trainer(*scheduled(make_pair("fixed"), (0.5, 0.1)), epochs=1)

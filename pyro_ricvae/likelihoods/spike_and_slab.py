@@ -1,0 +1,338 @@
+"""The spike and slab likelihood: each cell is clean, with one variance for all, or has a variance of its own."""
+
+import math
+from typing import Any, ClassVar, Literal
+
+import torch
+from pyro.distributions import StudentT, TorchDistribution
+from torch import Tensor
+from torch.distributions import constraints
+from torch.distributions.utils import broadcast_all
+
+from pyro_ricvae._core.checks import positive_finite
+from pyro_ricvae.likelihoods.index_conditioned_normal import index_conditioned
+from pyro_ricvae.likelihoods.likelihood import Ends, Likelihood, ends_of, in_precision_of
+from pyro_ricvae.pair import Switch
+
+# Of the running estimates, a step.
+_MOMENTUM = 0.02
+# In ends of the floor: the smallest scale of clean cells, which would fall to 0 where many residuals are 0; and the
+# largest one while the log penalty stays.
+_SMALLEST, _LARGEST = 0.02, 1.0
+# Bounds of the share of dirty cells.
+_FEWEST, _MOST = 0.001, 0.95
+# In ends of an automatic floor, which is 0.4 of it, the typical distance of a value from its feature's centre: where
+# cells called clean are as wide as that, the model explains nothing of them, or dirt is among them.
+_EXPLAINS_NOTHING = 2.5
+
+
+def log_joint(squares: Tensor, scale: Tensor, share: Tensor, width: Any, shape: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Return the log-densities of a residual and of its cell being clean, or dirty, in nats.
+
+    .. math:: \log (1 - \pi) \mathcal N(r \mid 0, s^2), \qquad
+        \log \pi \int \mathcal N(r \mid 0, v)\, \mathrm{IG}(v \mid a, b^2 / 2)\, dv
+
+    Parameters
+    ----------
+    squares : Tensor
+        Squared residuals :math:`r^2`.
+    scale, share : Tensor
+        The standard deviation s of clean cells, and the share :math:`\pi` of dirty ones.
+    width, shape : Tensor or float
+        b and a of the prior of a dirty cell's variance.
+    """
+    width = torch.as_tensor(width, dtype=squares.dtype, device=squares.device)
+    clean = torch.log1p(-share) - 0.5 * (squares / scale.square()) - scale.log() - 0.5 * math.log(2 * math.pi)
+    level = torch.lgamma(shape + 0.5) - torch.lgamma(shape) - width.log() - 0.5 * math.log(math.pi)
+    dirty = share.log() + level - (shape + 0.5) * torch.log1p(squares / width.square())
+    return clean, dirty
+
+
+def maximised(
+    squares: Tensor, scale: Tensor, share: Tensor, width: Any, shape: Tensor, counts: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    r"""Return scale and share after a step of EM on squared residuals, two tensors of shape ().
+
+    .. math:: s^2 = \frac{\sum (1 - w) r^2}{\sum (1 - w)}, \qquad \pi = \operatorname{mean} w
+
+    with w the probability that a cell is dirty, as `log_joint` has it. As the paper's variance (equation 7) both are in
+    closed form. `counts` is 1 where a cell counts and 0 elsewhere; without one that does, all stays as it is.
+    """
+    clean, dirty = log_joint(squares, scale, share, width, shape)
+    probability = torch.sigmoid(dirty - clean)
+    counted = torch.ones_like(squares) if counts is None else counts.to(squares.dtype).expand_as(squares)
+    number, kept = counted.sum(), ((1 - probability) * counted).sum()
+    variance = ((1 - probability) * counted * squares).sum() / kept.clamp_min(1e-6)
+    mean = (probability * counted).sum() / number.clamp_min(1)
+    return torch.where(number > 0, variance.sqrt(), scale), torch.where(number > 0, mean, share)
+
+
+class SpikeAndSlabDistribution(TorchDistribution):
+    r"""A cell that is clean, :math:`\mathcal N(\mu, s^2)`, or dirty, with a variance that is integrated out.
+
+    .. math:: (1 - \pi)\, \mathcal N(x \mid \mu, s^2)
+        + \pi \int \mathcal N(x \mid \mu, v)\, \mathrm{IG}(v \mid a, b^2 / 2)\, dv
+
+    The second one is a Student-t with 2a degrees of freedom, as in `InverseGammaNormal`. It has no variance below a = 1
+    and no mean at a = 1/2 or below: the location is given for one.
+
+    Parameters
+    ----------
+    loc : Tensor
+        The location :math:`\mu` of both.
+    scale : Tensor
+        The standard deviation s of a clean cell.
+    share : Tensor
+        The probability :math:`\pi` that a cell is dirty, before it is seen.
+    width, concentration : Tensor
+        b and a.
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {
+        "loc": constraints.real,
+        "scale": constraints.positive,
+        "share": constraints.unit_interval,
+        "width": constraints.positive,
+        "concentration": constraints.positive,
+    }
+    support = constraints.real
+    has_rsample = True
+
+    def __init__(
+        self,
+        loc: Tensor,
+        scale: Tensor,
+        share: Tensor,
+        width: Tensor,
+        concentration: Tensor,
+        *,
+        validate_args: bool | None = None,
+    ) -> None:
+        self.loc, self.scale, self.share, self.width, self.concentration = broadcast_all(
+            loc, scale, share, width, concentration
+        )
+        super().__init__(self.loc.shape, validate_args=validate_args)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "SpikeAndSlabDistribution":
+        """Return the distribution with another batch shape."""
+        parts = [
+            each.expand(batch_shape) for each in (self.loc, self.scale, self.share, self.width, self.concentration)
+        ]
+        return SpikeAndSlabDistribution(*parts, validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        """The location."""
+        return self.loc
+
+    @property
+    def mode(self) -> Tensor:
+        """The location."""
+        return self.loc
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        """Return draws, with gradients to location and scale; which cells are dirty has none."""
+        shape = self._extended_shape(torch.Size(sample_shape))
+        is_dirty = torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device) < self.share
+        clean = self.scale * torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
+        df = 2 * self.concentration
+        dirty = StudentT(df, torch.zeros_like(df), self.width / df.sqrt(), validate_args=False).rsample(sample_shape)
+        return self.loc + torch.where(is_dirty, dirty, clean)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return the log-density, in nats."""
+        if self._validate_args:
+            self._validate_sample(value)
+        return torch.logaddexp(*self._log_joint(value))
+
+    def dirt_probability(self, value: Tensor) -> Tensor:
+        """Return the probability that a cell of this value is dirty, between 0 and 1."""
+        clean, dirty = self._log_joint(value)
+        return torch.sigmoid(dirty - clean)
+
+    def _expanded(self, batch_shape: Any) -> list[Tensor]:
+        parts = (self.loc, self.scale, self.share, self.width, self.concentration)
+        return [each.expand(batch_shape) for each in parts]
+
+    def _log_joint(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        return log_joint((value - self.loc).square(), self.scale, self.share, self.width, self.concentration)
+
+
+class _TakingOver(SpikeAndSlabDistribution):
+    """The same in training, where the index-conditioned likelihood stands in its place until it takes over."""
+
+    def __init__(self, *parts: Tensor, floor: Tensor, has_taken_over: Tensor) -> None:
+        super().__init__(*parts, validate_args=False)
+        self._floor, self._has_taken_over = floor, has_taken_over
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "_TakingOver":
+        parts = [
+            each.expand(batch_shape) for each in (self.loc, self.scale, self.share, self.width, self.concentration)
+        ]
+        return _TakingOver(*parts, floor=self._floor, has_taken_over=self._has_taken_over)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        before = index_conditioned(self.loc, value, self._floor).log_prob(value)
+        return torch.where(self._has_taken_over, super().log_prob(value), before)
+
+
+class SpikeAndSlab(Likelihood):
+    r"""A mixture in which each cell is clean, with one scale for all, or dirty, with a variance of its own.
+
+    With residual :math:`r_j = x_j - \mu_j`
+
+    .. math:: p(x_j \mid z) = (1 - \pi)\, \mathcal N(r_j \mid 0, s^2)
+        + \pi \int \mathcal N(r_j \mid 0, v)\, \mathrm{IG}(v \mid a, b^2 / 2)\, dv.
+
+    The slab is the paper's log penalty as a proper density, `InverseGammaNormal`'s: a dirty cell pulls by
+    :math:`(2a + 1) / r_j`. The spike is what `SharedNormal` has for all cells. So :math:`\pi \to 1` is the penalty of
+    the iC-VAE, :math:`\pi \to 0` a VAE with one learned scale. Scale and share come in closed form, as the paper's
+    variance does (equation 7), by a running step of EM on each batch (`maximised`) in the first pass.
+
+    In training the index-conditioned likelihood, with its floor, stands in its place until two things hold: the share
+    `takeover` of the training is over, and the scale that EM finds without a bound is below 2.5 ends of the floor. For
+    an automatic floor that is the typical distance of a value from its feature's centre: where cells that are called
+    clean are spread as widely as the data, the mixture could not tell dirt from them, and the log penalty stays.
+
+    Parameters
+    ----------
+    floor : float or tuple of float
+        The resolution s0 of the data, in data units: positive and finite. Two are where it starts and where it ends in
+        training; see `Likelihood.schedule`. b is `ratio` ends.
+    ratio : float, default=10.0
+        How wide dirt is, in ends of the floor.
+    shape : float, default=0.1
+        The shape a: positive and finite.
+    takeover : float, default=0.1
+        The share of the phase of single passes before which the mixture does not take over.
+
+    Attributes
+    ----------
+    scale, share : Tensor, shape ()
+        Buffers: s, in data units, and :math:`\pi`.
+    spread, spread_share : Tensor, shape ()
+        Buffers: the same, but for the bound that the scale has, one end of the floor, while the log penalty stays.
+    floor, mixed, shape : Tensor, shape ()
+        Buffers; `mixed` is 0 before `takeover` and 1 from there on, and 1 where no `inference.Trainer` sets it.
+    schedule : dict
+        The ends of the floor, and when `mixed` changes.
+    first_pass : bool
+        Whether scale and share follow a batch in training; `inference.RecyclingELBO` unsets it in later passes.
+
+    Raises
+    ------
+    ValueError
+        If a number is not positive and finite, or `takeover` is not between 0 and 1.
+
+    Notes
+    -----
+    In evaluation mode it is the proper density, always. While the log penalty stands in its place, the loss is not one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pyro_ricvae.likelihoods import SpikeAndSlab
+    >>> likelihood = SpikeAndSlab(floor=0.1).eval()
+    >>> x = torch.tensor([[0.0, 0.3, 3.0]])
+    >>> likelihood.dirt_probability(likelihood(torch.zeros(1, 3), x), x)
+    tensor([[0.0217, 0.6543, 1.0000]])
+    """
+
+    recycle: ClassVar[Literal["sample", "mean", "repair"]] = "repair"
+    estimates: ClassVar[tuple[str, ...]] = ("scale", "share", "spread")
+    floor: Tensor
+    mixed: Tensor
+    scale: Tensor
+    share: Tensor
+    spread: Tensor
+    spread_share: Tensor
+    shape: Tensor
+
+    def __init__(self, floor: float | Ends, *, ratio: float = 10.0, shape: float = 0.1, takeover: float = 0.1) -> None:
+        super().__init__()
+        start, end = ends_of("floor", floor)
+        self.ratio = float(positive_finite("ratio", ratio))
+        self.schedule = {"floor": (start, end), "mixed": Switch(takeover)}
+        self.register_buffer("floor", torch.tensor(start))
+        self.register_buffer("mixed", torch.tensor(1.0))
+        self.register_buffer("shape", positive_finite("shape", shape))
+        for name, value in (("scale", end), ("share", 0.5), ("spread", end), ("spread_share", 0.5)):
+            self.register_buffer(name, torch.tensor(value))
+        self.first_pass = True
+
+    def forward(
+        self, decoder_output: Tensor, x: Tensor | None = None, observed: Tensor | None = None
+    ) -> TorchDistribution:
+        """Return the mixture for every cell; in training, and before it takes over, (8'). See `Likelihood.forward`."""
+        loc = in_precision_of(x, decoder_output)
+        in_training = self.training and x is not None
+        if in_training and self.first_pass:
+            self.follow((x - loc).detach().square(), observed)  # type: ignore[operator]
+        # A backward to come needs the values that the loss was computed with, and the next batch changes the buffers.
+        scale, share = (self.scale.clone(), self.share.clone()) if in_training else (self.scale, self.share)
+        parts = (loc, scale, share, self._width(), self.shape)
+        if not in_training:
+            return SpikeAndSlabDistribution(*parts)
+        has_taken_over = (self.mixed > 0) & (self.spread <= _EXPLAINS_NOTHING * self._end)
+        return _TakingOver(*parts, floor=self.floor, has_taken_over=has_taken_over)
+
+    def dirt_probability(self, cells: TorchDistribution, x: Tensor) -> Tensor:
+        """Return the probability that a cell is dirty, given the distribution that `forward` returned.
+
+        Parameters
+        ----------
+        cells : TorchDistribution, batch shape (..., B, d)
+            As `forward` returned it, for these rows or for repaired ones.
+        x : Tensor, shape (..., B, d)
+            The rows.
+
+        Returns
+        -------
+        Tensor, shape (..., B, d)
+            Between 0 and 1.
+        """
+        given: Any = cells
+        probability: Tensor = given.dirt_probability(x)
+        return probability
+
+    @property
+    def explains(self) -> bool:
+        """Whether clean cells lie closer to their locations than values do to their feature's centre."""
+        return bool(self.spread <= _EXPLAINS_NOTHING * self._end)
+
+    @property
+    def _end(self) -> float:
+        ends: Any = self.schedule["floor"]
+        return float(ends[1])
+
+    def _width(self) -> Tensor:
+        return self.scale.new_tensor(self.ratio * self._end)
+
+    @torch.no_grad()
+    def follow(self, squares: Tensor, observed: Tensor | None = None, *, momentum: float = _MOMENTUM) -> None:
+        """Move scale and share by a step of EM; another one, with a bound on the scale, while nothing is explained.
+
+        Parameters
+        ----------
+        squares : Tensor
+            Squared residuals of cells, in squared data units.
+        observed : Tensor of bool, optional
+            Which of them count.
+        momentum : float, default=0.02
+            How far, between 0 and 1.
+        """
+        squares, end = squares.to(self.scale.dtype), self._end
+        free = self._moved(self.spread, self.spread_share, squares, observed, math.inf, momentum)
+        bounded = self._moved(self.scale, self.share, squares, observed, _LARGEST * end, momentum)
+        explains = free[0] <= _EXPLAINS_NOTHING * end
+        self.spread.copy_(free[0])
+        self.spread_share.copy_(free[1])
+        self.scale.copy_(torch.where(explains, free[0], bounded[0]))
+        self.share.copy_(torch.where(explains, free[1], bounded[1]))
+
+    def _moved(
+        self, scale: Tensor, share: Tensor, squares: Tensor, observed: Tensor | None, largest: float, momentum: float
+    ) -> tuple[Tensor, Tensor]:
+        new_scale, new_share = maximised(squares, scale, share, self._width(), self.shape, observed)
+        new_scale = new_scale.clamp(_SMALLEST * self._end, largest)
+        return scale.lerp(new_scale, momentum), share.lerp(new_share.clamp(_FEWEST, _MOST), momentum)
