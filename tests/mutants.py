@@ -152,7 +152,7 @@ MUTANTS = [
     Mutant("stand-ins that a capture leaves", "inference/compile/making.py", "    with dependencies.kept():\n", "    if True:\n", "tests/inference/compile/test_as_svi.py"),
     Mutant("lengths that are kept", "inference/compile/dependencies.py", "if any(map(_is_of_length, written)):", "if False:", "tests/inference/compile/test_as_svi.py"),
     Mutant("gradients of buffers that have moved", "inference/compile/making.py", "            copied = summed.graph.call_function(torch.ops.aten.clone.default, (given,))", "            copied = summed.graph.get_attr(nodes[0].target)", "tests/inference/compile/test_as_svi.py"),
-    Mutant("dirt that is half as probable", "likelihoods/spike_and_slab.py", "        return torch.sigmoid(dirty - clean)", "        return torch.sigmoid(dirty - clean) / 2", "tests/likelihoods/test_spike_and_slab.py"),
+    Mutant("dirt that is half as probable", "likelihoods/two_components.py", "        return torch.sigmoid(second - first)", "        return torch.sigmoid(second - first) / 2", "tests/likelihoods/test_spike_and_slab.py"),
     Mutant("estimates that follow recycled rows", "pair.py", "    likelihood.first_pass = False\n", "    likelihood.first_pass = True\n", "tests/likelihoods/test_spike_and_slab.py"),
     Mutant("repaired rows that are repaired again", "pair.py", "given = x if first is None else first", "given = x", "tests/likelihoods/test_spike_and_slab.py"),
     Mutant("names of rows that are cleaned", "data/columns.py", "        elif _names_rows(column):", "        elif False:", "tests/data/test_columns.py"),

@@ -7,7 +7,6 @@ from torch import Tensor
 from torch.distributions.constraints import boolean
 
 from pyro_ricvae._core.distributions import base_of
-from pyro_ricvae.estimators.defaults import automatic_floor
 from pyro_ricvae.inference import predictive
 from pyro_ricvae.likelihoods import SpikeAndSlab
 from pyro_ricvae.pair import Guide, Model, likelihood_of
@@ -16,45 +15,45 @@ from pyro_ricvae.pair import Guide, Model, likelihood_of
 _MOST_CELLS, _STEPS = 100_000, 100
 
 
-def components(
-    model: Model, guide: Guide, x: Tensor, center: Tensor, step: float, *, images: bool
-) -> SpikeAndSlab | None:
+def residuals_of(model: Model, guide: Guide, x: Tensor) -> Tensor | None:
+    """Return the residuals of evenly spaced rows, of about 100,000 cells.
+
+    None where there are none: the likelihood has no mean, or is one of yes and no.
+    """
+    support = base_of(getattr(likelihood_of(model), "support", None))
+    if isinstance(support, type(boolean)):  # not that object: it is copied with the likelihood
+        return None
+    rows = x[:: max(1, x.numel() // _MOST_CELLS)]
+    try:
+        return rows - predictive.reconstruct(model, guide, rows)
+    except ValueError:  # there is no mean, and so nothing to clean with either
+        return None
+
+
+def components(model: Model, residuals: Tensor, floor: float) -> SpikeAndSlab:
     """Return what tells dirty cells from clean ones: the model's likelihood if it does, else one fitted to residuals.
 
     Parameters
     ----------
-    model, guide
-        A trained pair.
-    x : Tensor, shape (n, d)
-        The rows of training, in standardised units; of more than 100,000 cells, evenly spaced rows are looked at.
-    center, step, images
-        As in `automatic_floor`, whose end is the unit of how wide dirt is.
+    model : pair.Model
+        A trained one.
+    residuals : Tensor, shape (n, d)
+        Of rows of training, in standardised units.
+    floor : float
+        The end of the automatic floor, the unit of how wide dirt is.
 
     Returns
     -------
-    SpikeAndSlab or None
-        In evaluation mode; of residuals, around 0. None where there are no residuals: the likelihood has no mean, or is
-        one of yes and no.
+    SpikeAndSlab
+        In evaluation mode; of residuals, around 0.
     """
     likelihood = likelihood_of(model)
     if isinstance(likelihood, SpikeAndSlab):
         return likelihood
-    if isinstance(base_of(getattr(likelihood, "support", None)), type(boolean)):  # copied with the likelihood
-        return None
-    rows = some_rows(x)
-    try:
-        squares = (rows - predictive.reconstruct(model, guide, rows)).square()
-    except ValueError:  # there is no mean, and so nothing to clean with either
-        return None
-    found = SpikeAndSlab(automatic_floor(x, center, step, images=images)[1]).to(x.device)
+    found, squares = SpikeAndSlab(floor).to(residuals.device), residuals.square()
     for _ in range(_STEPS):
         found.follow(squares, momentum=1.0)
     return found.eval()
-
-
-def some_rows(x: Tensor) -> Tensor:
-    """Return evenly spaced rows of about 100,000 cells."""
-    return x[:: max(1, x.numel() // _MOST_CELLS)]
 
 
 def saved_components(description: dict[str, Any], model: Model) -> SpikeAndSlab | None:

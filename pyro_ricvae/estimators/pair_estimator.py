@@ -23,6 +23,7 @@ from pyro_ricvae.estimators import dirt
 from pyro_ricvae.estimators.base import RowEstimator
 from pyro_ricvae.inference import predictive
 from pyro_ricvae.likelihoods import SpikeAndSlab
+from pyro_ricvae.pair import repaired
 
 
 class PairEstimator(RowEstimator):
@@ -132,8 +133,8 @@ class PairEstimator(RowEstimator):
         expected = self.scaling_.restore(mean.numpy())
         if threshold is not None:
             return with_cells(X, probability.numpy() > threshold, expected)
-        weights = probability.numpy().astype(np.float64)
-        return rows.like(weights * expected + (1 - weights) * rows.values)
+        values = torch.from_numpy(rows.values.astype(np.float64))
+        return rows.like(repaired(torch.from_numpy(expected), values, probability).numpy())
 
     def cell_scores(self, X: Any, passes: int | None = None) -> Any:
         """Return how outlying each cell is, in nats; see `diagnostics.cell_scores`.
@@ -317,9 +318,13 @@ class PairEstimator(RowEstimator):
                 "is of yes and no, or that an older version saved: take another likelihood, or fit it again."
             )
         mean = predictive.reconstruct(self.model_, self.guide_, x, self._passes(passes))
-        found = dirt.probability(self._dirt, x - mean)
-        found[:, list(self.not_judged_)] = 0.0
-        return mean, found
+        return mean, self._probability(self._dirt, x - mean)
+
+    def _probability(self, found: SpikeAndSlab, residuals: Tensor) -> Tensor:
+        """Return how probable dirt is by residuals, of shape (n, d); 0 in columns that cannot be judged."""
+        probability = dirt.probability(found, residuals)
+        probability[:, list(self.not_judged_)] = 0.0
+        return probability
 
     def _passes(self, passes: int | None) -> int:
         return positive_int("passes", self.test_passes if passes is None else passes)

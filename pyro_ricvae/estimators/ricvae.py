@@ -15,6 +15,7 @@ from pyro_ricvae._core.isolation import random_numbers
 from pyro_ricvae.data.columns import not_judged
 from pyro_ricvae.data.scaling import Kind, Scaling
 from pyro_ricvae.estimators import dirt
+from pyro_ricvae.estimators.defaults import automatic_floor
 from pyro_ricvae.estimators.pair_estimator import PairEstimator
 from pyro_ricvae.estimators.pairs import (
     builds_alike,
@@ -285,11 +286,12 @@ class RiCVAE(PairEstimator):
         images = new.scaling.kind == "range"
         names = getattr(self, "feature_names_in_", None)
         self.not_judged_ = {} if images else not_judged(new.rows.values, names)
-        center, step = new.x.median(0).values, new.settings.quantisation_step
-        self._dirt = dirt.components(self.model_, self.guide_, new.x, center, step, images=images)
-        self.contamination_ = math.nan
-        if self._dirt is not None:
-            self.contamination_ = float(self._mean_and_probability(dirt.some_rows(new.x), 1)[1].double().mean())
+        self._dirt, self.contamination_ = None, math.nan
+        residuals = dirt.residuals_of(self.model_, self.guide_, new.x)
+        if residuals is not None:
+            floor = automatic_floor(new.x, new.center, new.settings.quantisation_step, images=images)[1]
+            self._dirt = dirt.components(self.model_, residuals, floor)
+            self.contamination_ = float(self._probability(self._dirt, residuals).double().mean())
 
     def _to_save(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         tensors = {f"model.{name}": value for name, value in self.model_.state_dict().items()}

@@ -68,12 +68,16 @@ class Settings:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is ready to be trained: the data, as they came and standardised on the device, and a new pair for them."""
+    """What is ready to be trained: the data, as they came and standardised on the device, and a new pair for them.
+
+    `center` is the standardised rows' median, of shape (d,), on the device.
+    """
 
     rows: Rows
     settings: Settings
     scaling: Scaling
     x: Tensor
+    center: Tensor
     model: VAE
     guide: AmortizedNormal
     seed: int
@@ -94,7 +98,7 @@ def prepare(arguments: Any, data: Any) -> Prepared:
     device = settings.device
     with random_numbers(seed, device):
         model, guide = build_pair(settings, arguments, center)
-    return Prepared(rows, settings, scaling, x.to(device), model.to(device), guide.to(device), seed)
+    return Prepared(rows, settings, scaling, x.to(device), center.to(device), model.to(device), guide.to(device), seed)
 
 
 def choose_settings(arguments: Any, rows: Rows) -> tuple[Settings, Scaling, Tensor, Tensor]:

@@ -142,8 +142,7 @@ def generate(
         prior = model.prior()
         for start in range(0, n, batch_size):
             rows = model.decode(prior.sample((min(batch_size, n - start),)))
-            how = recycle_at_test_time(model)  # a new row has no dirt to repair
-            how = "mean" if how == "repair" else how
+            how = _without_repair(model)  # a new row has no dirt
             chunks.append(recycle(model, guide, _values(rows, sample), passes - 1, sample, how).cpu())
     return torch.cat(chunks)
 
@@ -227,9 +226,14 @@ def recycle(
 
 def _reconstructed(model: Model, guide: Guide, x: Tensor, passes: int, sample: bool) -> Tensor:
     """Return what the last of so many passes makes of every cell."""
-    how = recycle_at_test_time(model)
     x = recycle(model, guide, x, passes - 1, sample)
-    return recycle(model, guide, x, 1, sample, "mean" if how == "repair" else how)
+    return recycle(model, guide, x, 1, sample, _without_repair(model))
+
+
+def _without_repair(model: Model) -> Recycle:
+    """Return how rows are passed on at test time, with the mean of every cell in the place of a repair."""
+    how = recycle_at_test_time(model)
+    return "mean" if how == "repair" else how
 
 
 def _values(distribution: TorchDistribution, sample: bool) -> Tensor:

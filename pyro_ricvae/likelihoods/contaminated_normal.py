@@ -13,9 +13,10 @@ from torch.nn.functional import logsigmoid
 from pyro_ricvae._core.checks import positive_finite
 from pyro_ricvae.likelihoods.likelihood import in_precision_of
 from pyro_ricvae.likelihoods.scaled import ScaledLikelihood
+from pyro_ricvae.likelihoods.two_components import TwoComponents
 
 
-class ContaminatedNormalDistribution(TorchDistribution):
+class ContaminatedNormalDistribution(TwoComponents):
     r"""The mixture :math:`(1 - \varepsilon)\,\mathcal N(\mu, s^2) + \varepsilon\,\mathcal N(\mu, (k s)^2)` of one cell.
 
     Parameters
@@ -36,8 +37,6 @@ class ContaminatedNormalDistribution(TorchDistribution):
         "logit_share": constraints.real,
         "ratio": constraints.positive,
     }
-    support = constraints.real
-    has_rsample = True
 
     def __init__(
         self, loc: Tensor, scale: Tensor, logit_share: Tensor, ratio: Tensor, validate_args: bool | None = None
@@ -53,16 +52,6 @@ class ContaminatedNormalDistribution(TorchDistribution):
         return type(self)(loc, scale, logit_share, ratio, validate_args=False)
 
     @property
-    def mean(self) -> Tensor:
-        """The location."""
-        return self.loc
-
-    @property
-    def mode(self) -> Tensor:
-        """The location."""
-        return self.loc
-
-    @property
     def variance(self) -> Tensor:
         """The variance of the mixture."""
         share = self.logit_share.sigmoid()
@@ -75,20 +64,12 @@ class ContaminatedNormalDistribution(TorchDistribution):
         width = self.scale * torch.where(outlier, self.ratio, torch.ones_like(self.ratio))
         return self.loc + width * torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
 
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log-density, in nats."""
-        if self._validate_args:
-            self._validate_sample(value)
-        inlier, outlier = self._joint(value)
-        return torch.logaddexp(inlier, outlier)
-
     def outlier_probability(self, value: Tensor) -> Tensor:
         """Return the probability that a value comes from the second component, given the location."""
-        inlier, outlier = self._joint(value)
-        return torch.sigmoid(outlier - inlier)
+        return self.second_probability(value)
 
-    def _joint(self, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the log-densities of value and component."""
+    def log_joint(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the log-densities of value and component, in nats."""
         inlier = logsigmoid(-self.logit_share) + dist.Normal(self.loc, self.scale, validate_args=False).log_prob(value)
         wide = dist.Normal(self.loc, self.scale * self.ratio, validate_args=False)
         return inlier, logsigmoid(self.logit_share) + wide.log_prob(value)

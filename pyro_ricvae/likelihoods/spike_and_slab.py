@@ -12,6 +12,7 @@ from torch.distributions.utils import broadcast_all
 from pyro_ricvae._core.checks import positive_finite
 from pyro_ricvae.likelihoods.index_conditioned_normal import index_conditioned
 from pyro_ricvae.likelihoods.likelihood import Ends, Likelihood, ends_of, in_precision_of
+from pyro_ricvae.likelihoods.two_components import TwoComponents
 from pyro_ricvae.pair import Switch
 
 # Of the running estimates, a step.
@@ -67,7 +68,7 @@ def maximised(
     return torch.where(number > 0, variance.sqrt(), scale), torch.where(number > 0, mean, share)
 
 
-class SpikeAndSlabDistribution(TorchDistribution):
+class SpikeAndSlabDistribution(TwoComponents):
     r"""A cell that is clean, :math:`\mathcal N(\mu, s^2)`, or dirty, with a variance that is integrated out.
 
     .. math:: (1 - \pi)\, \mathcal N(x \mid \mu, s^2)
@@ -95,8 +96,6 @@ class SpikeAndSlabDistribution(TorchDistribution):
         "width": constraints.positive,
         "concentration": constraints.positive,
     }
-    support = constraints.real
-    has_rsample = True
 
     def __init__(
         self,
@@ -115,20 +114,7 @@ class SpikeAndSlabDistribution(TorchDistribution):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "SpikeAndSlabDistribution":
         """Return the distribution with another batch shape."""
-        parts = [
-            each.expand(batch_shape) for each in (self.loc, self.scale, self.share, self.width, self.concentration)
-        ]
-        return SpikeAndSlabDistribution(*parts, validate_args=False)
-
-    @property
-    def mean(self) -> Tensor:
-        """The location."""
-        return self.loc
-
-    @property
-    def mode(self) -> Tensor:
-        """The location."""
-        return self.loc
+        return SpikeAndSlabDistribution(*self._expanded(batch_shape), validate_args=False)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """Return draws, with gradients to location and scale; which cells are dirty has none."""
@@ -139,23 +125,17 @@ class SpikeAndSlabDistribution(TorchDistribution):
         dirty = StudentT(df, torch.zeros_like(df), self.width / df.sqrt(), validate_args=False).rsample(sample_shape)
         return self.loc + torch.where(is_dirty, dirty, clean)
 
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log-density, in nats."""
-        if self._validate_args:
-            self._validate_sample(value)
-        return torch.logaddexp(*self._log_joint(value))
-
     def dirt_probability(self, value: Tensor) -> Tensor:
         """Return the probability that a cell of this value is dirty, between 0 and 1."""
-        clean, dirty = self._log_joint(value)
-        return torch.sigmoid(dirty - clean)
+        return self.second_probability(value)
+
+    def log_joint(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the log-densities of a value and of its cell being clean, or dirty, in nats."""
+        return log_joint((value - self.loc).square(), self.scale, self.share, self.width, self.concentration)
 
     def _expanded(self, batch_shape: Any) -> list[Tensor]:
         parts = (self.loc, self.scale, self.share, self.width, self.concentration)
         return [each.expand(batch_shape) for each in parts]
-
-    def _log_joint(self, value: Tensor) -> tuple[Tensor, Tensor]:
-        return log_joint((value - self.loc).square(), self.scale, self.share, self.width, self.concentration)
 
 
 class _TakingOver(SpikeAndSlabDistribution):
@@ -166,10 +146,7 @@ class _TakingOver(SpikeAndSlabDistribution):
         self._floor, self._has_taken_over = floor, has_taken_over
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "_TakingOver":
-        parts = [
-            each.expand(batch_shape) for each in (self.loc, self.scale, self.share, self.width, self.concentration)
-        ]
-        return _TakingOver(*parts, floor=self._floor, has_taken_over=self._has_taken_over)
+        return _TakingOver(*self._expanded(batch_shape), floor=self._floor, has_taken_over=self._has_taken_over)
 
     def log_prob(self, value: Tensor) -> Tensor:
         before = index_conditioned(self.loc, value, self._floor).log_prob(value)
@@ -273,7 +250,7 @@ class SpikeAndSlab(Likelihood):
         parts = (loc, scale, share, self._width(), self.shape)
         if not in_training:
             return SpikeAndSlabDistribution(*parts)
-        has_taken_over = (self.mixed > 0) & (self.spread <= _EXPLAINS_NOTHING * self._end)
+        has_taken_over = (self.mixed > 0) & self._explains(self.spread)
         return _TakingOver(*parts, floor=self.floor, has_taken_over=has_taken_over)
 
     def dirt_probability(self, cells: TorchDistribution, x: Tensor) -> Tensor:
@@ -298,7 +275,10 @@ class SpikeAndSlab(Likelihood):
     @property
     def explains(self) -> bool:
         """Whether clean cells lie closer to their locations than values do to their feature's centre."""
-        return bool(self.spread <= _EXPLAINS_NOTHING * self._end)
+        return bool(self._explains(self.spread))
+
+    def _explains(self, spread: Tensor) -> Tensor:
+        return spread <= _EXPLAINS_NOTHING * self._end
 
     @property
     def _end(self) -> float:
@@ -321,10 +301,10 @@ class SpikeAndSlab(Likelihood):
         momentum : float, default=0.02
             How far, between 0 and 1.
         """
-        squares, end = squares.to(self.scale.dtype), self._end
+        squares = squares.to(self.scale.dtype)
         free = self._moved(self.spread, self.spread_share, squares, observed, math.inf, momentum)
-        bounded = self._moved(self.scale, self.share, squares, observed, _LARGEST * end, momentum)
-        explains = free[0] <= _EXPLAINS_NOTHING * end
+        bounded = self._moved(self.scale, self.share, squares, observed, _LARGEST * self._end, momentum)
+        explains = self._explains(free[0])
         self.spread.copy_(free[0])
         self.spread_share.copy_(free[1])
         self.scale.copy_(torch.where(explains, free[0], bounded[0]))

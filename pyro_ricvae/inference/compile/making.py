@@ -16,7 +16,7 @@ from pyro_ricvae._core.errors import reason
 from pyro_ricvae._core.isolation import undisturbed
 from pyro_ricvae.inference.compile.capture import Graph, capture
 from pyro_ricvae.inference.compile.patches import nothing_given_away
-from pyro_ricvae.inference.compile.program import Program, gradients_of, warn, without_hooks
+from pyro_ricvae.inference.compile.program import Program, copies_of, gradients_of, warn, without_hooks
 from pyro_ricvae.inference.compile.quiet import silent
 from pyro_ricvae.inference.compile.watch import Watch
 
@@ -120,11 +120,6 @@ def _compiled(
         with without_hooks(trained):
             gradients_of([output for output in outputs if output.requires_grad][-1:], trained)
     return _writing(run, written) if written else run
-
-
-def copies_of(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Return detached copies."""
-    return [tensor.detach().clone() for tensor in tensors]
 
 
 def _writing(run: Callable[..., Sequence[Tensor]], written: Sequence[Tensor]) -> Callable[..., Sequence[Tensor]]:

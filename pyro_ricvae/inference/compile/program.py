@@ -112,6 +112,11 @@ def alike(was: Dependencies, leaf: Any) -> bool:
     return now.facts == was.facts and now.obstacle is None
 
 
+def copies_of(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return detached copies."""
+    return [tensor.detach().clone() for tensor in tensors]
+
+
 class State:
     """What a call changes besides its result, as it is now: torch's random numbers, and tensors.
 
@@ -127,7 +132,7 @@ class State:
         self._devices = sorted({each.device.index for each in tensors if isinstance(each, Tensor) and each.is_cuda})
         self.random_state = [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in self._devices)]
         self._written = list(written)
-        self.values = [tensor.detach().clone() for tensor in self._written]
+        self.values = copies_of(self._written)
 
     @torch.no_grad()
     def put_back(self) -> None:
