@@ -9,22 +9,10 @@ import torch
 from torch import Tensor
 
 from conformance.harness import Setup
-from conformance.parts import no_guide, normal_guide, positive, same, setup
+from conformance.parts import in_turn, no_guide, normal_guide, observe_rows, positive, same, setup
 
 
-def _rows(x: Tensor, scale: Any = 0.5) -> None:
-    """Observe rows of any number of columns, with a latent mean."""
-    mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
-    with pyro.plate("rows", len(x)):
-        pyro.sample("x", dist.Normal(mean.expand(x.shape), scale).to_event(x.dim() - 1), obs=x)
-
-
-def _by(model: Any, *calls: tuple[Any, ...], **others: Any) -> Setup:
-    """Return a setup whose steps take these arguments in turn."""
-    return setup(model, normal_guide("mean"), lambda step: (calls[step % len(calls)], {}), **others)
-
-
-def _late(first: tuple[Any, ...], later: tuple[Any, ...], model: Any = _rows, at: int = 8) -> Setup:
+def _late(first: tuple[Any, ...], later: tuple[Any, ...], model: Any = observe_rows, at: int = 8) -> Setup:
     """Return a setup whose arguments change for good at step 8."""
     return setup(model, normal_guide("mean"), lambda step: (first if step < at else later, {}))
 
@@ -32,7 +20,7 @@ def _late(first: tuple[Any, ...], later: tuple[Any, ...], model: Any = _rows, at
 def float_changed() -> Setup:
     """A float that changes at step 8, and back at step 14."""
     x = torch.randn(6)
-    return setup(_rows, normal_guide("mean"), lambda step: ((x, 0.5 if step < 8 or step >= 14 else 0.8), {}))
+    return setup(observe_rows, normal_guide("mean"), lambda step: ((x, 0.5 if step < 8 or step >= 14 else 0.8), {}))
 
 
 def float_becomes_tensor() -> Setup:
@@ -48,7 +36,7 @@ def float_becomes_int() -> Setup:
 
     def model(x: Tensor, scale: Any) -> None:
         kinds.append(type(scale).__name__)
-        _rows(x, scale if isinstance(scale, float) else 2.0)
+        observe_rows(x, scale if isinstance(scale, float) else 2.0)
 
     return setup(model, normal_guide("mean"), lambda step: ((x, (1.0, 1, True)[step // 7]), {}), state=lambda: kinds)
 
@@ -60,14 +48,14 @@ def optional_argument() -> Setup:
     def call(step: int) -> Any:
         return [((x,), {}), ((x, 0.7), {}), ((x,), {"scale": 0.7}), ((), {"x": x})][step % 4]
 
-    return setup(_rows, normal_guide("mean"), call)
+    return setup(observe_rows, normal_guide("mean"), call)
 
 
 def new_keyword() -> Setup:
     """A keyword that first comes at step 9, taken by **kwargs."""
 
     def model(x: Tensor, **options: Any) -> None:
-        _rows(x + options.get("shift", 0.0))
+        observe_rows(x + options.get("shift", 0.0))
 
     x = torch.randn(6)
     return setup(model, normal_guide("mean"), lambda step: ((x,), {"shift": 1.0} if step >= 9 else {}))
@@ -75,7 +63,7 @@ def new_keyword() -> Setup:
 
 def columns_changed() -> Setup:
     """Another number of columns, in turn."""
-    return _by(_rows, (torch.randn(5, 3),), (torch.randn(5, 4),))
+    return in_turn(observe_rows, (torch.randn(5, 3),), (torch.randn(5, 4),))
 
 
 def dimensions_changed() -> Setup:
@@ -87,9 +75,9 @@ def batch_in_second_dimension() -> Setup:
     """A batch whose length is in the second dimension, and changes."""
 
     def model(x: Tensor) -> None:
-        _rows(x.T)
+        observe_rows(x.T)
 
-    return _by(model, *((torch.randn(3, rows),) for rows in (6, 4, 5)))
+    return in_turn(model, *((torch.randn(3, rows),) for rows in (6, 4, 5)))
 
 
 def two_lengths() -> Setup:
@@ -103,12 +91,12 @@ def two_lengths() -> Setup:
             pyro.sample("y", dist.Normal(-mean, 0.5), obs=y)
 
     lengths = (5, 5), (5, 7), (3, 7), (4, 4), (7, 5)
-    return _by(model, *((torch.randn(one), torch.randn(other)) for one, other in lengths))
+    return in_turn(model, *((torch.randn(one), torch.randn(other)) for one, other in lengths))
 
 
 def one_row_and_none() -> Setup:
     """A batch of one row, and an empty one, among others."""
-    return _by(_rows, *((torch.randn(rows, 2),) for rows in (4, 4, 4, 1, 0, 2)))
+    return in_turn(observe_rows, *((torch.randn(rows, 2),) for rows in (4, 4, 4, 1, 0, 2)))
 
 
 def one_row_first() -> Setup:
@@ -124,7 +112,7 @@ def ones_broadcast() -> Setup:
         with pyro.plate("rows", len(x)):
             pyro.sample("x", dist.Normal(mean * weights, 0.5).expand([len(x)]), obs=x)
 
-    return _by(model, *((torch.randn(rows), torch.rand(of)) for rows, of in ((4, 4), (4, 1), (1, 1), (3, 3))))
+    return in_turn(model, *((torch.randn(rows), torch.rand(of)) for rows, of in ((4, 4), (4, 1), (1, 1), (3, 3))))
 
 
 def dtype_changed() -> Setup:
@@ -147,7 +135,7 @@ def integers() -> Setup:
 def strides_changed() -> Setup:
     """Tensors that are not contiguous, expanded, or views of others."""
     x = torch.randn(3, 5)
-    return _by(_rows, (x.T,), (x.T.contiguous(),), (x[:1].T.expand(5, 3),), (x.flip(0).T,))
+    return in_turn(observe_rows, (x.T,), (x.T.contiguous(),), (x[:1].T.expand(5, 3),), (x.flip(0).T,))
 
 
 def array_argument() -> Setup:
@@ -155,7 +143,7 @@ def array_argument() -> Setup:
     values = np.linspace(-1.0, 1.0, 6, dtype=np.float32)
 
     def model(x: Any) -> None:
-        _rows(torch.as_tensor(x))
+        observe_rows(torch.as_tensor(x))
 
     def before(step: int) -> None:
         if step in (8, 9, 15):
@@ -168,6 +156,6 @@ def array_new_each_time() -> Setup:
     """A new NumPy array at each step, turned into a tensor by the model."""
 
     def model(x: Any) -> None:
-        _rows(torch.tensor(x, dtype=torch.float32))
+        observe_rows(torch.tensor(x, dtype=torch.float32))
 
     return setup(model, normal_guide("mean"), lambda step: ((np.full(4, 0.1 * step),), {}))

@@ -9,39 +9,27 @@ import torch
 from torch import Tensor
 
 from conformance.harness import Setup
-from conformance.parts import line, normal_guide, same, setup
-
-
-def _rows(x: Tensor, scale: Any = 0.5) -> None:
-    """Observe rows of any number of columns, with a latent mean."""
-    mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
-    with pyro.plate("rows", len(x)):
-        pyro.sample("x", dist.Normal(mean.expand(x.shape), scale).to_event(x.dim() - 1), obs=x)
-
-
-def _by(model: Any, *calls: tuple[Any, ...], **others: Any) -> Setup:
-    """Return a setup whose steps take these arguments in turn."""
-    return setup(model, normal_guide("mean"), lambda step: (calls[step % len(calls)], {}), **others)
+from conformance.parts import in_turn, line, normal_guide, observe_rows, same, setup
 
 
 def list_of_tensors() -> Setup:
     """A list of tensors, of changing length."""
 
     def model(xs: list[Tensor]) -> None:
-        _rows(torch.cat(xs))
+        observe_rows(torch.cat(xs))
 
     xs = [torch.randn(2) for _ in range(4)]
-    return _by(model, (xs[:3],), (xs[:2],), (xs,), (xs[1:],))
+    return in_turn(model, (xs[:3],), (xs[:2],), (xs,), (xs[1:],))
 
 
 def dictionary_argument() -> Setup:
     """A dictionary as argument, its order and keys change."""
 
     def model(data: dict[str, Tensor]) -> None:
-        _rows(data["x"] + data.get("shift", torch.tensor(0.0)), len(next(iter(data))) / 2)
+        observe_rows(data["x"] + data.get("shift", torch.tensor(0.0)), len(next(iter(data))) / 2)
 
     x, shift = torch.randn(4), torch.tensor(0.5)
-    return _by(model, ({"x": x, "shift": shift},), ({"shift": shift, "x": x},), ({"x": x},))
+    return in_turn(model, ({"x": x, "shift": shift},), ({"shift": shift, "x": x},), ({"x": x},))
 
 
 def string_switch() -> Setup:
@@ -49,14 +37,14 @@ def string_switch() -> Setup:
 
     def model(x: Tensor, kind: str = "normal") -> None:
         if kind == "normal":
-            _rows(x)
+            observe_rows(x)
         else:
             mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
             with pyro.plate("rows", len(x)):
                 pyro.sample("x", dist.Laplace(mean, 0.5), obs=x)
 
     x = torch.randn(5)
-    return _by(model, (x,), (x, "laplace"), (x, "normal"))
+    return in_turn(model, (x,), (x, "laplace"), (x, "normal"))
 
 
 def tuples_and_none() -> Setup:
@@ -68,10 +56,10 @@ def tuples_and_none() -> Setup:
 
     def model(batch: Batch, more: Any) -> None:
         scale = 0.5 if batch.weights is None else batch.weights
-        _rows(batch.x, scale if more is None else scale * more[0][1])
+        observe_rows(batch.x, scale if more is None else scale * more[0][1])
 
     x = torch.randn(4)
-    return _by(model, (Batch(x), None), (Batch(x, torch.ones(4)), None), (Batch(x), ((1, 0.7), "any")))
+    return in_turn(model, (Batch(x), None), (Batch(x, torch.ones(4)), None), (Batch(x), ((1, 0.7), "any")))
 
 
 def dataclass_argument() -> Setup:
@@ -90,7 +78,7 @@ def dataclass_argument() -> Setup:
         if step == 12:
             batch.scale = 0.9
 
-    return setup(lambda batch: _rows(batch.x, batch.scale), normal_guide("mean"), same(batch), before=before)
+    return setup(lambda batch: observe_rows(batch.x, batch.scale), normal_guide("mean"), same(batch), before=before)
 
 
 def dataclass_new_each_time() -> Setup:
@@ -100,13 +88,13 @@ def dataclass_new_each_time() -> Setup:
     class Batch:
         x: Tensor
 
-    return setup(lambda batch: _rows(batch.x), normal_guide("mean"), lambda step: ((Batch(torch.randn(4)),), {}))
+    return setup(lambda batch: observe_rows(batch.x), normal_guide("mean"), lambda step: ((Batch(torch.randn(4)),), {}))
 
 
 def tensor_changed_in_place() -> Setup:
     """One tensor that the user fills anew before each step (a pinned buffer)."""
     x = torch.randn(5)
-    return setup(_rows, normal_guide("mean"), same(x), before=lambda step: x.normal_().add_(step))  # type: ignore[arg-type]
+    return setup(observe_rows, normal_guide("mean"), same(x), before=lambda step: x.normal_().add_(step))  # type: ignore[arg-type]
 
 
 def tensor_resized_in_place() -> Setup:
@@ -117,7 +105,7 @@ def tensor_resized_in_place() -> Setup:
         if step in (8, 13):
             x.resize_(step).fill_(0.3)
 
-    return setup(_rows, normal_guide("mean"), same(x), before=before)
+    return setup(observe_rows, normal_guide("mean"), same(x), before=before)
 
 
 def argument_written_by_model() -> Setup:
@@ -126,7 +114,7 @@ def argument_written_by_model() -> Setup:
 
     def model(x: Tensor, calls: Tensor) -> None:
         calls.add_(1.0)
-        _rows(x - 0.01 * calls)
+        observe_rows(x - 0.01 * calls)
 
     return setup(model, normal_guide("mean"), same(torch.randn(5), calls), watched=[calls])
 
@@ -148,16 +136,16 @@ def same_tensor_twice() -> Setup:
     x, y = line(6)
 
     def model(x: Tensor, y: Tensor) -> None:
-        _rows(x + y if x is y else x - y)
+        observe_rows(x + y if x is y else x - y)
 
-    return _by(model, (x, x), (x, y), (y, y))
+    return in_turn(model, (x, x), (x, y), (y, y))
 
 
 def tensor_of_one_number() -> Setup:
     """Tensors without dimensions as arguments, and a boolean tensor that becomes another."""
 
     def model(x: Tensor, weight: Tensor, flags: Tensor) -> None:
-        _rows(torch.where(flags, x, weight))
+        observe_rows(torch.where(flags, x, weight))
 
     x, flags = torch.randn(4), torch.tensor([True, False, True, True])
     return setup(model, normal_guide("mean"), lambda step: ((x, torch.tensor(0.1 * step), flags.roll(step // 9)), {}))

@@ -127,20 +127,22 @@ def auto_made_before() -> Setup:
     return _auto(guide)
 
 
+def _subsampled(x: Tensor) -> None:
+    """Latents of each row, in a plate that draws some."""
+    mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
+    with pyro.plate("rows", len(x), subsample_size=4):
+        batch = pyro.subsample(x, event_dim=0)
+        z = pyro.sample("z", dist.Normal(mean, 1.0))
+        pyro.sample("x", dist.Normal(z, 0.5), obs=batch)
+
+
 def auto_subsampled() -> Setup:
     """AutoNormal with create_plates, for rows that a plate draws, with latents of each row."""
-
-    def model(x: Tensor) -> None:
-        mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
-        with pyro.plate("rows", len(x), subsample_size=4):
-            batch = pyro.subsample(x, event_dim=0)
-            z = pyro.sample("z", dist.Normal(mean, 1.0))
-            pyro.sample("x", dist.Normal(z, 0.5), obs=batch)
 
     def plates(x: Tensor) -> Any:
         return pyro.plate("rows", len(x), subsample_size=4)
 
-    return setup(model, autoguide.AutoNormal(model, create_plates=plates), same(torch.randn(10)))
+    return setup(_subsampled, autoguide.AutoNormal(_subsampled, create_plates=plates), same(torch.randn(10)))
 
 
 def auto_discrete() -> Setup:
@@ -208,13 +210,6 @@ def easy() -> Setup:
 def easy_subsampled() -> Setup:
     """EasyGuide with a plate that is drawn."""
 
-    def model(x: Tensor) -> None:
-        mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
-        with pyro.plate("rows", len(x), subsample_size=4):
-            batch = pyro.subsample(x, event_dim=0)
-            z = pyro.sample("z", dist.Normal(mean, 1.0))
-            pyro.sample("x", dist.Normal(z, 0.5), obs=batch)
-
     class Guide(EasyGuide):
         def init(self, site: Any) -> Any:
             return torch.zeros(()) if site["name"] == "mean" else super().init(site)
@@ -226,4 +221,4 @@ def easy_subsampled() -> Setup:
                 loc = pyro.param("locs", torch.zeros(len(x), 1), event_dim=1)
                 group.sample("z_all", dist.Normal(loc, 0.4).to_event(1))
 
-    return setup(model, Guide(model), same(torch.randn(10)))
+    return setup(_subsampled, Guide(_subsampled), same(torch.randn(10)))

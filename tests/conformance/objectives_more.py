@@ -46,14 +46,20 @@ def particles_evaluated() -> Setup:
     return _by(Trace_ELBO(num_particles=2), evaluate_every=3)
 
 
-def particles_of_vae() -> Setup:
-    """Five vectorised particles of a VAE, mini-batches."""
+def _with_particles(vae: VAE) -> Any:
+    """Return the model of a VAE whose rows may have particles before them."""
 
     def model(x: Tensor) -> None:
         pyro.module("decoder", vae.decoder)
         with pyro.plate("data", len(x), dim=-1):
             z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
             pyro.sample("x", dist.Bernoulli(logits=vae.decoder(z)).to_event(1), obs=x)
+
+    return model
+
+
+def particles_of_vae() -> Setup:
+    """Five vectorised particles of a VAE, mini-batches."""
 
     def guide(x: Tensor) -> None:
         pyro.module("encoder", vae.encoder)
@@ -63,7 +69,7 @@ def particles_of_vae() -> Setup:
 
     vae = VAE()
     loss = Trace_ELBO(num_particles=5, vectorize_particles=True)
-    return setup(model, guide, batches(binary()), loss=loss)
+    return setup(_with_particles(vae), guide, batches(binary()), loss=loss)
 
 
 def mean_field_fallback() -> Setup:
@@ -84,14 +90,8 @@ def iwae() -> Setup:
     """RenyiELBO with alpha 0, five vectorised particles, of a VAE; evaluated too."""
     loss = RenyiELBO(alpha=0.0, num_particles=5, vectorize_particles=True, max_plate_nesting=1)
 
-    def model(x: Tensor) -> None:
-        pyro.module("decoder", vae.decoder)
-        with pyro.plate("data", len(x), dim=-1):
-            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
-            pyro.sample("x", dist.Bernoulli(logits=vae.decoder(z)).to_event(1), obs=x)
-
     vae = VAE()
-    return setup(model, vae.guide, batches(binary()), loss=loss, evaluate_every=6)
+    return setup(_with_particles(vae), vae.guide, batches(binary()), loss=loss, evaluate_every=6)
 
 
 def renyi_score_function() -> Setup:
@@ -203,15 +203,9 @@ def energy_distance_of_rows() -> Setup:
 def maximum_mean_discrepancy() -> Setup:
     """Trace_MMD with a kernel of pyro.contrib.gp."""
 
-    def model(x: Tensor) -> None:
-        pyro.module("decoder", vae.decoder)
-        with pyro.plate("data", len(x), dim=-1):
-            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
-            pyro.sample("x", dist.Bernoulli(logits=vae.decoder(z)).to_event(1), obs=x)
-
     vae, kernel = VAE(), kernels.RBF(2, lengthscale=torch.ones(2))
     loss = Trace_MMD(kernel=kernel, vectorize_particles=True, num_particles=2, mmd_scale=10)
-    return setup(model, vae.guide, same(binary()), loss=loss)
+    return setup(_with_particles(vae), vae.guide, same(binary()), loss=loss)
 
 
 def loss_of_user() -> Setup:

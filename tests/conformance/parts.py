@@ -75,6 +75,26 @@ def setup(model: Any, guide: Any, call: Callable[[int], Call], **others: Any) ->
     return Setup(model, guide, **{"optim": adam(), "loss": Trace_ELBO(), "call": call, **others})
 
 
+def observe_rows(x: Tensor, scale: Any = 0.5) -> None:
+    """Observe rows of any number of columns, with a latent mean."""
+    mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
+    with pyro.plate("rows", len(x)):
+        pyro.sample("x", dist.Normal(mean.expand(x.shape), scale).to_event(x.dim() - 1), obs=x)
+
+
+def in_turn(model: Any, *calls: tuple[Any, ...], **others: Any) -> Setup:
+    """Return a setup whose steps take these arguments in turn."""
+    return setup(model, normal_guide("mean"), lambda step: (calls[step % len(calls)], {}), **others)
+
+
+def observe_mean(x: Tensor, shift: Any = 0.0, scale: Any = 0.5) -> Tensor:
+    """Observe rows of numbers, with a latent mean, which is returned."""
+    mean: Tensor = pyro.sample("mean", dist.Normal(0.0, 1.0))
+    with pyro.plate("rows", len(x)):
+        pyro.sample("x", dist.Normal(mean + shift, scale), obs=x)
+    return mean
+
+
 class VAE(nn.Module):
     """The VAE of many cases: functions as model and guide, and `pyro.module`."""
 

@@ -9,16 +9,9 @@ from pyro import poutine
 from torch import Tensor
 
 from conformance.harness import Setup
-from conformance.parts import VAE, binary, line, no_guide, normal_guide, positive, same, setup
+from conformance.parts import VAE, binary, line, no_guide, normal_guide, observe_mean, positive, same, setup
 
 READ = [0.0]
-
-
-def _observe(x: Tensor, shift: Any = 0.0, scale: Any = 0.5) -> Tensor:
-    mean: Tensor = pyro.sample("mean", dist.Normal(0.0, 1.0))
-    with pyro.plate("rows", len(x)):
-        pyro.sample("x", dist.Normal(mean + shift, scale), obs=x)
-    return mean
 
 
 def kl_weight_resumed() -> Setup:
@@ -75,7 +68,7 @@ def log_of_arguments() -> Setup:
 
     def model(x: Tensor, weight: float) -> None:
         log.append(weight)
-        _observe(x)
+        observe_mean(x)
 
     x = torch.randn(6)
     return setup(model, normal_guide("mean"), lambda step: ((x, float(step // 4)), {}), state=lambda: log)
@@ -86,7 +79,7 @@ def log_of_item() -> Setup:
     log: list[float] = []
 
     def model(x: Tensor) -> None:
-        log.append(_observe(x).item())
+        log.append(observe_mean(x).item())
 
     return setup(model, normal_guide("mean"), same(torch.randn(6)), state=lambda: log)
 
@@ -96,7 +89,7 @@ def log_of_tensors() -> Setup:
     log: list[Tensor] = []
 
     def model(x: Tensor) -> None:
-        log.append(_observe(x).detach())
+        log.append(observe_mean(x).detach())
 
     return setup(model, normal_guide("mean"), same(torch.randn(6)), state=lambda: [float(each) for each in log])
 
@@ -113,14 +106,14 @@ def last_value_kept() -> Setup:
             pyro.sample("mean", dist.Normal(pyro.param("loc", torch.tensor(0.0)), scale))
 
     guide = Guide()
-    return setup(_observe, guide, same(torch.randn(6)), state=lambda: float(guide.scale))
+    return setup(observe_mean, guide, same(torch.randn(6)), state=lambda: float(guide.scale))
 
 
 def global_list_read() -> Setup:
     """A global list that the model reads and the user changes in place."""
 
     def model(x: Tensor) -> None:
-        _observe(x, READ[0])
+        observe_mean(x, READ[0])
 
     def before(step: int) -> None:
         READ[0] = 0.5 * (step // 6)
@@ -133,7 +126,7 @@ def list_that_grows() -> Setup:
     seen: list[Tensor] = [torch.randn(2)]
 
     def model() -> None:
-        _observe(torch.cat(seen))
+        observe_mean(torch.cat(seen))
 
     def before(step: int) -> None:
         if step % 4 == 3:
@@ -147,7 +140,7 @@ def look_up_by_item() -> Setup:
     scales = {0: 0.5, 1: 1.5}
 
     def model(x: Tensor) -> None:
-        _observe(x, scale=scales[int(torch.randint(2, ()).item())])
+        observe_mean(x, scale=scales[int(torch.randint(2, ()).item())])
 
     return setup(model, normal_guide("mean"), same(torch.randn(6)))
 
@@ -180,7 +173,7 @@ def branch_on_data() -> Setup:
     """A branch on the data, which takes the other way in few batches only."""
 
     def model(x: Tensor) -> None:
-        _observe(x, shift=1.0 if x.max() > 3 else 0.0)
+        observe_mean(x, shift=1.0 if x.max() > 3 else 0.0)
 
     batches = [torch.zeros(4).index_fill(0, torch.tensor(1), 4.0 * (step in (9, 14))) for step in range(20)]
     return setup(model, normal_guide("mean"), lambda step: ((batches[step],), {}))

@@ -4,7 +4,6 @@ import itertools
 import random
 import time
 import warnings
-from typing import Any
 
 import numpy as np
 import pyro
@@ -13,21 +12,14 @@ import torch
 from torch import Tensor
 
 from conformance.harness import Setup
-from conformance.parts import normal_guide, same, setup
-
-
-def _observe(x: Tensor, shift: Any = 0.0, scale: Any = 0.5) -> Tensor:
-    mean: Tensor = pyro.sample("mean", dist.Normal(0.0, 1.0))
-    with pyro.plate("rows", len(x)):
-        pyro.sample("x", dist.Normal(mean + shift, scale), obs=x)
-    return mean
+from conformance.parts import normal_guide, observe_mean, same, setup
 
 
 def random_module() -> Setup:
     """A model that draws from Python's `random`."""
 
     def model(x: Tensor) -> None:
-        _observe(x, random.gauss(0.0, 0.1))
+        observe_mean(x, random.gauss(0.0, 0.1))
 
     return setup(model, normal_guide("mean"), same(torch.randn(6)))
 
@@ -37,7 +29,7 @@ def random_own_generator() -> Setup:
     own, other = random.Random(3), np.random.default_rng(4)
 
     def model(x: Tensor) -> None:
-        _observe(x, own.random(), float(other.uniform(0.4, 0.6)))
+        observe_mean(x, own.random(), float(other.uniform(0.4, 0.6)))
 
     return setup(model, normal_guide("mean"), same(torch.randn(6)), state=lambda: own.getstate())
 
@@ -47,7 +39,7 @@ def random_numpy() -> Setup:
 
     def model(x: Tensor) -> None:
         rows = np.random.permutation(len(x))[:4]  # noqa: NPY002  # as users do
-        _observe(x[torch.as_tensor(rows)])
+        observe_mean(x[torch.as_tensor(rows)])
 
     return setup(model, normal_guide("mean"), same(torch.randn(12)))
 
@@ -56,7 +48,7 @@ def random_torch() -> Setup:
     """A model that adds noise by torch.randn_like, and drops rows by torch.randperm."""
 
     def model(x: Tensor) -> None:
-        _observe(x[torch.randperm(len(x))[:5]] + 0.1 * torch.randn(5))
+        observe_mean(x[torch.randperm(len(x))[:5]] + 0.1 * torch.randn(5))
 
     return setup(model, normal_guide("mean"), same(torch.randn(12)))
 
@@ -66,7 +58,7 @@ def random_torch_generator() -> Setup:
     generator = torch.Generator().manual_seed(7)
 
     def model(x: Tensor) -> None:
-        _observe(x + 0.1 * torch.randn(len(x), generator=generator))
+        observe_mean(x + 0.1 * torch.randn(len(x), generator=generator))
 
     return setup(model, normal_guide("mean"), same(torch.randn(6)), state=lambda: generator.get_state().tolist())
 
@@ -76,7 +68,7 @@ def seed_set_in_model() -> Setup:
 
     def model(x: Tensor) -> None:
         torch.manual_seed(5)
-        _observe(x + torch.randn(len(x)))
+        observe_mean(x + torch.randn(len(x)))
 
     return setup(model, normal_guide("mean"), same(torch.randn(6)))
 
@@ -87,7 +79,7 @@ def clock() -> Setup:
 
     def model(x: Tensor) -> None:
         began = time.perf_counter()
-        _observe(x)
+        observe_mean(x)
         passed.append(time.perf_counter() >= began)
 
     return setup(model, normal_guide("mean"), same(torch.randn(6)), state=lambda: passed)
@@ -99,7 +91,7 @@ def counter_of_itertools() -> Setup:
 
     def model(x: Tensor) -> None:
         if next(counter) % 3:
-            _observe(x)
+            observe_mean(x)
         else:
             pyro.sample("mean", dist.Normal(0.0, 1.0))
 
@@ -111,7 +103,7 @@ def warning_at_each_step() -> Setup:
 
     def model(x: Tensor) -> None:
         warnings.warn("the prior is wide", UserWarning, stacklevel=1)
-        _observe(x)
+        observe_mean(x)
 
     return setup(model, normal_guide("mean"), same(torch.randn(6)))
 
@@ -122,4 +114,4 @@ def warning_of_pyro() -> Setup:
     def guide(x: Tensor) -> None:
         normal_guide("mean", "other")()
 
-    return setup(_observe, guide, same(torch.randn(6)))
+    return setup(observe_mean, guide, same(torch.randn(6)))
