@@ -160,6 +160,7 @@ MUTANTS = [
     Mutant("components that are not fitted", "estimators/dirt.py", "        found.follow(squares, momentum=1.0)", "        pass", "tests/estimators/test_repair.py"),
     Mutant("invalid data that a graph takes", "inference/compile/patches.py", "recorded.valid.append(valid.all())", "pass", "tests/inference/compile/test_as_svi.py"),
     Mutant("a loss that is not finite in a parameter", "inference/compile/svi.py", "            before.put_back()  # SVI may raise an error, or warn\n            for parameter, gradient in zip(program.trained, gradients, strict=True):\n                parameter.grad = gradient\n            return None, False", "            pass", "tests/inference/compile/test_as_svi.py"),
+    Mutant("gradients of a step that is refused", "inference/compile/svi.py", "            if all(map(math.isfinite, numbers)):\n                for number, surrogate", "            if True:\n                for number, surrogate", "tests/inference/compile/test_as_svi.py"),
     Mutant("a model's effects that are left out", "inference/compile/watch.py", 'return f"it changes what it reads: {in_words(changed)}"', "return None", "tests/inference/compile/test_as_svi.py"),
     Mutant("a graph that is verified once", "inference/compile/graphs.py", "program.is_due() and not is_recording()", "False", "tests/inference/compile/test_as_svi.py"),
     Mutant("momentum that ends", "inference/compile/svi.py", "parameter.grad = self._zeros.get(parameter)", "pass", "tests/inference/compile/test_as_svi.py"),

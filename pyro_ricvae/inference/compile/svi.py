@@ -187,12 +187,15 @@ class CompiledSVI(SVI):
         before = State((*program.trained, *leaves), program.written)
         gradients = [None if tensor.grad is None else tensor.grad.clone() for tensor in program.trained]
         self._without_zeros(program.trained)
+        numbers = [math.nan]
         try:
             with self._steps.autocast():
                 values, surrogates = program(leaves)
-            for number, surrogate in enumerate(surrogates, start=1):
-                surrogate.backward(retain_graph=number < len(surrogates))
             numbers = [float(value) for value in values]
+            # Known before the backward, which would add to the gradient of whatever the arguments were made of.
+            if all(map(math.isfinite, numbers)):
+                for number, surrogate in enumerate(surrogates, start=1):
+                    surrogate.backward(retain_graph=number < len(surrogates))
         except torch.OutOfMemoryError:
             raise
         except Exception:

@@ -558,6 +558,22 @@ def test_data_outside_of_the_support_get_svis_error_at_any_step(
         assert (record.steps[8].error is not None) == validate
 
 
+def test_a_step_that_svi_refuses_gives_no_gradient_to_what_the_arguments_are_made_of() -> None:
+    def make() -> Setup:
+        leaves: list[Tensor] = []
+
+        def call(step: int) -> tuple[Tensor]:
+            leaves.append(torch.ones(5, requires_grad=True))
+            return (leaves[-1] * (torch.nan if step in (8, 9) else 1.0),)
+
+        return setup(observe, call, state=lambda: [leaf.grad for leaf in leaves])
+
+    record = assert_as_svi(make, 12)
+    assert record.engines == ["captured"]
+    assert record.steps[8].error is not None
+    assert [gradient is None for gradient in record.steps[-1].state] == [step in (8, 9) for step in range(12)]
+
+
 def test_a_parameter_that_training_makes_invalid() -> None:
     def model(x: Tensor) -> None:
         with pyro.plate("data", len(x)):
