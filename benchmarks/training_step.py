@@ -63,6 +63,7 @@ def measure(name: str, passes: int, chosen: list[str], seconds: float, device: s
         "agreement": _agreement(shape, passes, methods, device),
     }
     first = {key: _loss(method) for key, method in methods.items()}
+    click.echo("timing", err=True)
     everything = methods | _limits(device)
     steps = {key: _steps_per_turn(method, device) for key, method in everything.items()}
     result["seconds"] = _rounds(everything, steps, seconds, device)
@@ -84,8 +85,10 @@ def synchronize(device: str) -> None:
 def _make(shape: Shape, passes: int, chosen: list[str], device: str) -> tuple[dict[str, Method], dict[str, str]]:
     methods, skipped = {}, {}
     for name in chosen:
+        begun = time.perf_counter()
         try:
             methods[name] = METHODS[name](shape, passes, device)
+            click.echo(f"{name} is made, in {time.perf_counter() - begun:.1f} s", err=True)
         except UnavailableError as error:
             skipped[name] = str(error)
             click.echo(f"{name} is left out: {error}.", err=True)
@@ -97,6 +100,7 @@ def _agreement(shape: Shape, passes: int, methods: dict[str, Method], device: st
     compared = methods
     if REFERENCE not in methods:
         compared = {REFERENCE: METHODS[REFERENCE](shape, passes, device)} | methods
+    click.echo("comparing losses and gradients, which compiles", err=True)
     draws = max(6, min(_MAX_DRAWS, _DRAWN_OPERATIONS // shape.matrix_operations(passes)))
     return check(compared, shape.batch * shape.n_features * passes, draws)
 

@@ -52,8 +52,8 @@ def compile_elbo(
         the hardware is faster at it, and "fp32" otherwise.
     fallback_random : bool, default=False
         Draw the random numbers as the eager loss does, which is slower: one seed then gives the eager loss to 2e-6 of
-        its size and its gradient to 2e-5. Otherwise one seed gives one result, but not that of the eager loss.
-        "auto" is "fp32" with it.
+        its size and its gradient to 2e-5 on CPUs (on CUDA 3e-4 was seen once). "auto" is "fp32" with it.
+        Otherwise one seed gives one result, but not that of the eager loss.
     dynamic : bool, default=True
         Whether the length of the batch may change: the first dimension of every tensor that is as long as that of
         the first one. A batch of one row gets a graph of its own. False keeps all shapes.

@@ -187,19 +187,7 @@ class CompiledSVI(SVI):
         before = State((*program.trained, *leaves), program.written)
         gradients = [None if tensor.grad is None else tensor.grad.clone() for tensor in program.trained]
         self._without_zeros(program.trained)
-        numbers = [math.nan]
-        try:
-            with self._steps.autocast():
-                values, surrogates = program(leaves)
-            numbers = [float(value) for value in values]
-            # Known before the backward, which would add to the gradient of whatever the arguments were made of.
-            if all(map(math.isfinite, numbers)):
-                for number, surrogate in enumerate(surrogates, start=1):
-                    surrogate.backward(retain_graph=number < len(surrogates))
-        except torch.OutOfMemoryError:
-            raise
-        except Exception:
-            numbers = [math.nan]
+        numbers = self._loss_and_grads(program, leaves)
         if not all(map(math.isfinite, numbers)):
             before.put_back()  # SVI may raise an error, or warn
             for parameter, gradient in zip(program.trained, gradients, strict=True):
@@ -213,6 +201,24 @@ class CompiledSVI(SVI):
             if parameter.grad is not None:
                 parameter.grad = self._zeros_for(parameter)
         return tree_unflatten(numbers, program.graph.spec), True
+
+    def _loss_and_grads(self, program: Program, leaves: Sequence[Any]) -> list[float]:
+        """Return the losses by a graph, and accumulate the gradients; not those of a loss that is not finite.
+
+        A backward would add to the gradient of whatever the arguments were made of, which no state puts back.
+        """
+        try:
+            with self._steps.autocast():
+                values, surrogates = program(leaves)
+            numbers = [float(value) for value in values]
+            if all(map(math.isfinite, numbers)):
+                for number, surrogate in enumerate(surrogates, start=1):
+                    surrogate.backward(retain_graph=number < len(surrogates))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:
+            return [math.nan]
+        return numbers
 
     def _without_zeros(self, parameters: Iterable[Tensor]) -> None:
         """Take away the gradients of zeros that SVI leaves after a step: a backward has less to do without."""
