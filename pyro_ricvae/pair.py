@@ -25,7 +25,7 @@ Recycle = Literal["sample", "mean", "repair", "likelihood"]
 
 @dataclass(frozen=True)
 class Switch:
-    """In a likelihood's schedule: 0 before the share `at` of the phase of single passes, and 1 from there on."""
+    """In a likelihood's schedule: 0 before the share `at` of the training, and 1 from there on."""
 
     at: float
 

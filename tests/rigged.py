@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pyro_ricvae.inference import Recipe
 
 #: One step and one look an epoch, at a rate that is the same in all.
-STEPS = Recipe(batch_size=100, learning_rate=1e-2, recycling_rate=1.0, warmup_steps=0, cosine=False, clip_norm=None)
+STEPS = Recipe(batch_size=100, learning_rate=1e-2, recycled_share=1.0, warmup_steps=0, cosine=False, clip_norm=None)
 
 
 def low_rank_rows(n: int = 20, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -83,7 +83,7 @@ def test_training_and_test_time_take_the_likelihoods_own_step() -> None:
 def test_a_trainer_and_an_estimator_take_it_too() -> None:
     model, guide = halved_pair()
     trainer = Trainer(model, guide, epochs=2, engine="captured").fit(low_rank_rows())
-    assert trainer.elbo.recycle == "likelihood"
+    assert trainer.modules[2].elbo.recycle == "likelihood"
     est = rv.RiCVAE(likelihood=Halved(0.5), epochs=3, hidden=(4,), n_latent=2, random_state=0).fit(
         low_rank_rows().numpy()
     )
@@ -356,7 +356,7 @@ def test_a_likelihood_declares_what_moves() -> None:
     assert scales == sorted(scales, reverse=True)
     assert scales[-1] == model.likelihood.scale == 0.5
     assert "floor" not in trainer.history[0]
-    assert scales[0] == pytest.approx(2.0 * 0.25 ** (1 / 16 / 0.5))  # the second of sixteen steps
+    assert scales[0] == pytest.approx(2.0 * 0.25 ** (1 / 20 / 0.5))  # the second of twenty steps
 
 
 @quiet

@@ -1,6 +1,7 @@
 """Comparing estimators on the same data, over seeds, by what their likelihoods allow to compare."""
 # ruff: noqa: N803 -- X and X_test are scikit-learn's names
 
+import math
 import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -129,10 +130,11 @@ def with_single_passes(estimator: RiCVAE, X: Any) -> RiCVAE:
     RiCVAE
         Not fitted, with ``train_passes=1``.
     """
-    settings = choose_settings(estimator, as_rows(X))[0]
-    epochs = sum(
-        phase.epochs * phase.passes for phase in settings.recipe.phases(settings.epochs, settings.train_passes)
-    )
+    rows = as_rows(X)
+    settings = choose_settings(estimator, rows)[0]
+    steps = math.ceil(len(rows.values) / settings.recipe.batch_size)
+    phases = settings.recipe.phases(settings.epochs, settings.train_passes)
+    epochs = round(sum(phase.passes_in_all(steps) for phase in phases) / steps)
     equal: RiCVAE = clone(estimator).set_params(train_passes=1, epochs=epochs)
     return equal
 

@@ -68,7 +68,7 @@ class RiCVAE(PairEstimator):
         the end of the automatic floor for "fixed_normal", and for the others where a learned scale starts. Of a
         likelihood given as an object, "auto" leaves its own.
     epochs : int or "auto", default="auto"
-        The total, two thirds with one pass, then one third with `train_passes` (see `recipe`); by size:
+        The total: 0.3 of them of one pass, then steps of one and of `train_passes` in turn (see `recipe`); by size:
         `estimators.automatic_epochs`.
     scaling : {"auto", "range", "robust", "none"}, default="auto"
         How data are standardised: by their range (images), by the median and a robust standard deviation a column
@@ -200,7 +200,7 @@ class RiCVAE(PairEstimator):
             engine=settings.engine,
             precision=settings.precision,
         )
-        n_rows = len(new.x) * sum(phase.epochs * phase.passes for phase in trainer.phases)
+        n_rows = len(new.x) * settings.epochs
         with random_numbers(new.seed, settings.device), Progress(n_rows, self.verbose) as trainer.on_log:
             trainer.fit(new.x)
         choice = trainer.choice

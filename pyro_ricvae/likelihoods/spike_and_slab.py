@@ -181,7 +181,7 @@ class SpikeAndSlab(Likelihood):
     shape : float, default=0.1
         The shape a: positive and finite.
     takeover : float, default=0.1
-        The share of the phase of single passes before which the mixture does not take over.
+        The share of the training before which the mixture does not take over.
 
     Attributes
     ----------

@@ -279,16 +279,15 @@ def test_where_every_row_is_dirty_none_is_to_be_found() -> None:
     assert "No rows to find: all are dirty, or none is." in got.notes
 
 
-@pytest.mark.parametrize(("epochs", "passes", "share"), [(3, 2, 2 / 3), (5, 3, 2 / 3), (4, 2, 0.0), (2, 4, 1.0)])
+@pytest.mark.parametrize(("epochs", "passes", "share"), [(3, 2, 2 / 3), (5, 3, 0.6), (4, 2, 0.0), (2, 4, 1.0)])
 def test_a_companion_has_as_many_passes_over_the_data(epochs: int, passes: int, share: float) -> None:
     est = RiCVAE(n_latent=2, hidden=(), epochs=epochs, train_passes=passes, recipe=Recipe(single_pass_share=share))
     single = with_single_passes(est, X)
     assert (single.train_passes, est.train_passes) == (1, passes)
     trained = [
-        sum(entry["rows"] * entry["passes"] for entry in each.set_params(random_state=0).fit(X).history_)
-        for each in (est, single)
+        sum(entry["row_passes"] for entry in each.set_params(random_state=0).fit(X).history_) for each in (est, single)
     ]
-    assert trained[0] == trained[1]
+    assert abs(trained[0] - trained[1]) <= len(X) / 2  # an epoch is the least that there is
     assert {entry["passes"] for entry in single.history_} == {1}
 
 

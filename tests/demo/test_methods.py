@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import pyro
@@ -7,6 +8,7 @@ import pytest
 from pyro_ricvae.demo import methods
 from pyro_ricvae.demo.methods import Outcome, best_l2_vae, ic_vae, l2_vae, pick_best, ric_vae, robust_pca
 from pyro_ricvae.demo.scenarios import Scenario, make_scenario
+from pyro_ricvae.inference import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +74,9 @@ def test_the_best_without_dirt_is_by_the_error_on_what_is_clean() -> None:
 
 
 def test_the_ic_vae_gets_as_many_passes_as_the_ric_vae(table: Scenario) -> None:
-    recycled, single = ric_vae(table, 0, epochs=9, train_passes=3), ic_vae(table, 0, epochs=9, train_passes=3)
-    trained = [sum(entry["rows"] * entry["passes"] for entry in each.estimator.history_) for each in (recycled, single)]
-    assert trained[0] == trained[1] == (6 + 3 * 3) * 150
+    arguments: Any = {"epochs": 9, "train_passes": 3, "recipe": Recipe(batch_size=75)}
+    recycled, single = ric_vae(table, 0, **arguments), ic_vae(table, 0, **arguments)
+    trained = [sum(entry["row_passes"] for entry in each.estimator.history_) for each in (recycled, single)]
+    assert trained[0] == trained[1] == (3 + 6 * 2) * 150
     assert {entry["passes"] for entry in single.estimator.history_} == {1}
     assert recycled.cleaned.shape == recycled.cell_scores.shape == table.dirty.shape

@@ -128,9 +128,9 @@ def test_what_is_recycled_is_a_mean_where_draws_will_not_do(monkeypatch: pytest.
     from pyro_ricvae.inference.training import trainer
 
     class Spy(trainer.RecyclingELBO):
-        def __init__(self, **arguments: Any) -> None:
+        def __init__(self, passes: int, **arguments: Any) -> None:
             recycled["by"] = arguments["recycle"]
-            super().__init__(**arguments)
+            super().__init__(passes, **arguments)
 
     monkeypatch.setattr(trainer, "RecyclingELBO", Spy)
     for name in LIKELIHOODS:

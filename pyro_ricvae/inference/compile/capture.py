@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -42,6 +43,11 @@ class Graph:
         """Return what `module`, or what was compiled from it, returned, in its two parts."""
         n = self.spec.num_leaves
         return list(outputs[:n]), list(outputs[n:])
+
+
+def held_by(graph: GraphModule) -> dict[Node, Any]:
+    """Return what a graph's operations read beside its arguments, tensors for the most part, by the node that does."""
+    return {node: attrgetter(str(node.target))(graph) for node in graph.graph.find_nodes(op="get_attr")}
 
 
 class _Program(nn.Module):

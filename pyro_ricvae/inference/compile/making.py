@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Callable, Sequence
 from functools import partial
-from operator import attrgetter
 from typing import Any
 
 import pyro
@@ -14,7 +13,7 @@ from torch.utils._pytree import TreeSpec
 
 from pyro_ricvae._core.errors import reason
 from pyro_ricvae._core.isolation import undisturbed
-from pyro_ricvae.inference.compile.capture import Graph, capture
+from pyro_ricvae.inference.compile.capture import Graph, capture, held_by
 from pyro_ricvae.inference.compile.patches import nothing_given_away
 from pyro_ricvae.inference.compile.program import Program, copies_of, gradients_of, warn, without_hooks
 from pyro_ricvae.inference.compile.quiet import silent
@@ -41,7 +40,7 @@ def captured(
     stored = dict(pyro.get_param_store().named_parameters())
     reached = list(dependencies.tensors.values())
     _check_trained(trained, (*reached, *stored.values(), *leaves))
-    used, whole = {id(tensor) for tensor in (*trained, *reached)}, dependencies.is_named("get_param_store")
+    whole = dependencies.is_named("get_param_store")
     with dependencies.kept():
         graph = capture(
             loss,
@@ -51,6 +50,8 @@ def captured(
             modules=dependencies.modules,
             shared=[*stored.values(), *(each for each in reached if each.requires_grad), *watch.written],
         )
+    # Without a gradient, as where a loss is evaluated, nothing is trained; the graph still reads the store's entries.
+    used = {id(tensor) for tensor in (*trained, *reached, *held_by(graph.module).values())}
     return Program(
         graph=graph,
         run=graph.module,
@@ -174,7 +175,7 @@ def _functional(graph: Graph) -> tuple[GraphModule, list[Tensor]]:
 
 def _written_in(graph: GraphModule) -> dict[Tensor, list[Node]]:
     """Return the tensors that a graph writes in place, each with the nodes that stand for it."""
-    held = {node: attrgetter(str(node.target))(graph) for node in graph.graph.find_nodes(op="get_attr")}
+    held = held_by(graph)
     written = set()
     for node in graph.graph.nodes:
         if isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable:

@@ -14,7 +14,7 @@ class Progress:
     Parameters
     ----------
     n_rows : int
-        Rows to be trained in the whole run, each counted as often as it is passed.
+        Rows to be trained on in the whole run, once an epoch.
     verbose : bool or "auto"
         Whether to show it; "auto" where standard error is a terminal.
     """
@@ -29,7 +29,7 @@ class Progress:
         terms = {"loss": "loss", "reconstruction": "reconstruction", "kl": "KL"}
         values = {label: f"{entry[name]:.1f}" for name, label in terms.items()}
         self._bar.set_postfix({**values, "active": f"{entry['active_units']:.0f}"}, refresh=False)
-        self._bar.update(entry["rows"] * entry["passes"])
+        self._bar.update(entry["rows"])
 
     def __enter__(self) -> "Progress":
         return self

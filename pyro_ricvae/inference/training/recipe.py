@@ -10,12 +10,24 @@ from pyro_ricvae.pair import Switch
 
 @dataclass(frozen=True)
 class Phase:
-    """A phase of a training: its name, passes, epochs, and the learning rate that it starts at."""
+    """A phase of a training: its name, its epochs, and how many passes which share of its steps has.
+
+    The other steps are of one pass.
+    """
 
     name: str
     passes: int
     epochs: int
-    learning_rate: float
+    share: float = 1.0
+
+    def passes_of(self, step: int) -> int:
+        """Return the number of passes of step `step`, from 0: those of several are spread evenly."""
+        is_recycled = math.floor((step + 1) * self.share) > math.floor(step * self.share)
+        return self.passes if is_recycled else 1
+
+    def passes_in_all(self, steps_per_epoch: int) -> int:
+        """Return the number of passes of all steps together."""
+        return sum(map(self.passes_of, range(self.epochs * steps_per_epoch)))
 
 
 @dataclass(frozen=True)
@@ -39,29 +51,30 @@ class Recipe:
     batch_size : int, default=100
         Rows in a step; no more than there are.
     learning_rate : float, default=3e-3
-        Of Adam, in the phase of single passes.
-    recycling_rate : float, default=0.5
-        The share of `learning_rate` at which the phase of recycling starts: its model is trained already.
+        Of Adam.
     warmup_steps : int, default=200
-        Steps over which the learning rate rises from 0 at the start of each phase: Adam's first estimates of the
-        gradient's variance are poor. 0 starts at the full rate.
+        Steps over which the learning rate rises from 0 at the start: Adam's first estimates of the gradient's variance
+        are poor. 0 starts at the full rate.
     cosine : bool, default=True
-        Let the learning rate fall to 0 along half a cosine in each phase: under the log penalty the gradient of a
-        residual does not shrink with it, so a constant rate never settles. False keeps the rate.
+        Let the learning rate fall to 0 along half a cosine: under the log penalty the gradient of a residual does not
+        shrink with it, so a constant rate never settles. False keeps the rate.
     clip_norm : float or None, default=1000.0
         Scale down gradients of a larger norm (of the loss summed over the batch, in nats). None leaves them.
     kl_start : float, default=1.0
-        The KL weight at the start of training, from where it rises to 1 over the first `kl_until` of the phase of
-        single passes. Below 1 it keeps more latents active in networks without an affine path, but lets the latents
+        The KL weight at the start of training, from where it rises to 1 over the first `kl_until` of it.
+        Below 1 it keeps more latents active in networks without an affine path, but lets the latents
         learn structured dirt before the robust penalty bites; so 1 here: no warm-up.
     kl_until : float, default=0.3
         See `kl_start`.
     floor_until : float, default=0.6
-        The share of the phase of single passes over which the floor, or what else is in the likelihood's schedule,
-        moves from its start to its end, log-linearly.
-    single_pass_share : float, default=2/3
+        The share of the training over which the floor, or what else is in the likelihood's schedule, moves from its
+        start to its end, log-linearly.
+    single_pass_share : float, default=0.3
         The curriculum: the share of the epochs trained with one pass before recycling starts. Recycling from scratch
         collapses toward the mean row: early recycled rows tell nothing. 0 recycles from the start.
+    recycled_share : float, default=0.5
+        The share of the steps from there on that recycle; the others are of one pass, which is what cleaning is best
+        at and what recycled steps alone forget. 1 recycles in all of them.
 
     Raises
     ------
@@ -80,24 +93,24 @@ class Recipe:
     clip: float | None = 8.0
     batch_size: int = 100
     learning_rate: float = 3e-3
-    recycling_rate: float = 0.5
     warmup_steps: int = 200
     cosine: bool = True
     clip_norm: float | None = 1000.0
     kl_start: float = 1.0
     kl_until: float = 0.3
     floor_until: float = 0.6
-    single_pass_share: float = 2 / 3
+    single_pass_share: float = 0.3
+    recycled_share: float = 0.5
 
     def __post_init__(self) -> None:
         positive_int("batch_size", self.batch_size)
-        for name in ("clip", "learning_rate", "recycling_rate", "clip_norm", "kl_until", "floor_until"):
+        for name in ("clip", "learning_rate", "clip_norm", "kl_until", "floor_until"):
             value = getattr(self, name)
             if value is not None or name not in ("clip", "clip_norm"):
                 positive_finite(name, value)
         if self.warmup_steps != 0:
             positive_int("warmup_steps, where it is not 0,", self.warmup_steps)
-        for name in ("kl_start", "single_pass_share"):
+        for name in ("kl_start", "single_pass_share", "recycled_share"):
             value = getattr(self, name)
             if not (isinstance(value, SupportsFloat) and 0 <= float(value) <= 1):
                 raise ValueError(f"Expected {name} to lie between 0 and 1, actual {value!r}.")
@@ -109,33 +122,33 @@ class Recipe:
             center=False,
             affine_path=False,
             clip=None,
-            recycling_rate=1.0,
             warmup_steps=0,
             cosine=False,
             clip_norm=None,
             single_pass_share=0.0,
+            recycled_share=1.0,
         )
 
     def phases(self, epochs: int, passes: int) -> list[Phase]:
-        """Return the phases of `epochs` in all, single passes and then `passes`; none of them without epochs."""
+        """Return the phases of `epochs` in all, single passes and then recycling; none of them without epochs."""
         single = epochs if passes == 1 else round(self.single_pass_share * epochs)
         both = [
-            Phase("single passes", 1, single, self.learning_rate),
-            Phase("recycling", passes, epochs - single, self.learning_rate * self.recycling_rate),
+            Phase("single passes", 1, single),
+            Phase("recycling", passes, epochs - single, self.recycled_share),
         ]
         return [phase for phase in both if phase.epochs]
 
     def rate_factor(self, step: int, n_steps: int) -> float:
-        """Return the share of a phase's learning rate that step `step` (from 0) of `n_steps` is taken at."""
+        """Return the share of the learning rate that step `step` (from 0) of `n_steps` is taken at."""
         warmup = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
         return warmup * (0.5 * (1 + math.cos(math.pi * step / n_steps)) if self.cosine else 1.0)
 
     def kl_weight(self, progress: float) -> float:
-        """Return the KL weight at the share `progress` of the phase of single passes."""
+        """Return the KL weight at the share `progress` of the training."""
         return self.kl_start + (1 - self.kl_start) * min(1.0, progress / self.kl_until)
 
     def scheduled(self, ends: tuple[float, float], progress: float) -> float:
-        """Return what moves between `ends`, such as a floor, at the share `progress` of the phase of single passes."""
+        """Return what moves between `ends`, such as a floor, at the share `progress` of the training."""
         start, end = ends
         return float(start * (end / start) ** min(1.0, progress / self.floor_until))
 

@@ -42,12 +42,12 @@ class Tally:
         self.began = time.perf_counter()
         self.loss: Tensor | float = 0.0
         self.norm: Tensor | float = 0.0
-        self.rows = self.steps = 0
+        self.rows = self.passed = self.steps = 0
 
-    def add(self, loss: Tensor, norm: Tensor, rows: int) -> None:
-        """Add a step's loss, gradient norm and number of rows."""
+    def add(self, loss: Tensor, norm: Tensor, rows: int, passes: int) -> None:
+        """Add a step's loss, gradient norm, number of rows and of passes."""
         self.loss, self.norm = self.loss + loss, self.norm + norm
-        self.rows, self.steps = self.rows + rows, self.steps + 1
+        self.rows, self.passed, self.steps = self.rows + rows, self.passed + rows * passes, self.steps + 1
 
     @property
     def finite(self) -> bool:
@@ -56,8 +56,8 @@ class Tally:
 
     @property
     def mean_loss(self) -> float:
-        """The mean loss of a row."""
-        return float(self.loss) / self.rows
+        """The mean loss of a row in a pass."""
+        return float(self.loss) / self.passed
 
     @property
     def mean_norm(self) -> float:
@@ -72,11 +72,11 @@ class Tally:
     def state_dict(self) -> dict[str, Any]:
         """Return the sums, without the time."""
         sums = {name: torch.as_tensor(getattr(self, name)).clone() for name in ("loss", "norm")}
-        return {**sums, "rows": self.rows, "steps": self.steps}
+        return {**sums, "rows": self.rows, "passed": self.passed, "steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take sums over; the time begins now."""
-        self.rows, self.steps = state["rows"], state["steps"]
+        self.rows, self.passed, self.steps = state["rows"], state["passed"], state["steps"]
         if self.steps:
             self.loss, self.norm = state["loss"].clone(), state["norm"].clone()
 
@@ -113,8 +113,10 @@ class TrainingState:
         How many of its steps are taken.
     slowed : float
         What its learning rate is multiplied by: less than 1 after going back.
+    recycles : bool
+        Whether steps of several passes are taken: not after going back because of them.
     step, batches : Step, Batches
-        Of this phase.
+        Of the training, and of this phase.
     start, good : Snapshot
         At the start of the phase, and at the last look at which all was well.
     tally : Tally
@@ -138,12 +140,13 @@ class TrainingState:
         self.module, self.plan = module, plan
         self.phase = self.number = 0
         self.slowed = 1.0
+        self.recycles = True
         self.tally = Tally()
         self.history: list[dict[str, Any]] = [] if history is None else history
         self.messages: list[str] = [] if messages is None else messages
 
     def begin(self, step: Step, batches: Batches, measured: dict[str, float]) -> None:
-        """Begin a phase, with an optimizer and an order of the rows of its own."""
+        """Begin a phase, with an order of the rows of its own."""
         self.number, self.slowed, self.tally = 0, 1.0, Tally()
         self.step, self.batches = step, batches
         self.start = self.good = Snapshot(self.module, step, measured)
@@ -175,6 +178,7 @@ class TrainingState:
                 "phase": self.phase,
                 "number": self.number,
                 "slowed": self.slowed,
+                "recycles": self.recycles,
                 "networks": self.module.state_dict(),
                 "moments": self.step.moments(),
                 "kl_weight": float(self.module.elbo.kl_weight),
@@ -199,6 +203,7 @@ class TrainingState:
             If it is of other networks.
         """
         self.phase, self.number, self.slowed = state["phase"], state["number"], state["slowed"]
+        self.recycles = state["recycles"]
         self.module.load_state_dict(state["networks"])
         self.step.set_moments(state["moments"])
         self.module.elbo.kl_weight = state["kl_weight"]

@@ -21,7 +21,7 @@ class Step:
     Parameters
     ----------
     loss : callable
-        From a batch to the loss.
+        From a batch, and what else a step is called with, to the loss.
     parameters : list of Tensor
         What is trained, all on one device.
     learning_rate : float
@@ -32,7 +32,7 @@ class Step:
 
     def __init__(
         self,
-        loss: Callable[[Tensor], Tensor],
+        loss: Callable[..., Tensor],
         parameters: list[nn.Parameter],
         learning_rate: float,
         clip_norm: float | None,
@@ -73,7 +73,7 @@ class Step:
             if saved and not now:
                 self._optimizer.state[parameter] = {name: value.clone() for name, value in saved.items()}
 
-    def __call__(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, batch: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
         """Take a step; return the loss and the gradient's norm before clipping, still on the device.
 
         Raises
@@ -83,7 +83,7 @@ class Step:
         """
         self._optimizer.zero_grad(set_to_none=True)
         with explained_out_of_memory(len(batch)):
-            loss = self.loss(batch)
+            loss = self.loss(batch, *args)
             loss.backward()
             norm = nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
             self._optimizer.step()
@@ -108,6 +108,8 @@ class _Recorded:
 class RecordedStep:
     """A step that is recorded once for each length of a batch, and then replayed: one launch instead of hundreds.
 
+    What else it is called with, such as a number of passes, has recordings of its own.
+
     Parameters
     ----------
     step : Step
@@ -115,52 +117,52 @@ class RecordedStep:
     record : callable, default=cuda_graph
         From a function without arguments to one that does the same again.
     is_current : callable, optional
-        From a batch to whether a recording still holds: where it does not, all are made anew. Always, by default.
+        From the arguments to whether a recording still holds: where it does not, all are made anew. Always, by default.
     """
 
     def __init__(
         self,
         step: Step,
         record: Callable[[Callable[[], None]], Callable[[], None]] = cuda_graph,
-        is_current: Callable[[Tensor], bool] = lambda batch: True,
+        is_current: Callable[..., bool] = lambda *args: True,
     ) -> None:
         self.step, self.record, self.is_current = step, record, is_current
-        self._taken: dict[int, int] = {}
-        self._recorded: dict[int, _Recorded] = {}
+        self._taken: dict[tuple[Any, ...], int] = {}
+        self._recorded: dict[tuple[Any, ...], _Recorded] = {}
 
-    def __call__(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, batch: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
         """Take a step, as `Step` does."""
-        rows = len(batch)
-        if rows in self._recorded and not self.is_current(batch):
+        kind = (len(batch), *args)
+        if kind in self._recorded and not self.is_current(batch, *args):
             self._recorded.clear()
             self._taken.clear()
-        if rows not in self._recorded:
-            if self._taken.get(rows, 0) < _WARM_STEPS:
-                self._taken[rows] = self._taken.get(rows, 0) + 1
-                return self._warm(batch)
-            self._recorded[rows] = self._record(batch)
-        recorded = self._recorded[rows]
+        if kind not in self._recorded:
+            if self._taken.get(kind, 0) < _WARM_STEPS:
+                self._taken[kind] = self._taken.get(kind, 0) + 1
+                return self._warm(batch, *args)
+            self._recorded[kind] = self._record(batch, *args)
+        recorded = self._recorded[kind]
         recorded.batch.copy_(batch)
         recorded.replay()
         loss, norm = recorded.results
         return loss.clone(), norm.clone()  # the next replay overwrites them
 
-    def _warm(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+    def _warm(self, batch: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
         """Take a step on a stream of its own, as torch asks before a recording."""
         if not batch.is_cuda:
-            return self.step(batch)
+            return self.step(batch, *args)
         stream = torch.cuda.Stream(batch.device)
         stream.wait_stream(torch.cuda.current_stream(batch.device))
         with torch.cuda.stream(stream):
-            results = self.step(batch)
+            results = self.step(batch, *args)
         torch.cuda.current_stream(batch.device).wait_stream(stream)
         return results
 
-    def _record(self, batch: Tensor) -> _Recorded:
+    def _record(self, batch: Tensor, *args: Any) -> _Recorded:
         batch, loss, norm = batch.clone(), batch.new_zeros(()), batch.new_zeros(())
 
         def take() -> None:
-            for kept, result in zip((loss, norm), self.step(batch), strict=True):
+            for kept, result in zip((loss, norm), self.step(batch, *args), strict=True):
                 kept.copy_(result)
 
         return _Recorded(self.record(take), batch, (loss, norm))

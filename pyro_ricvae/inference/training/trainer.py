@@ -1,4 +1,4 @@
-"""The training loop: two phases, single passes and then recycled ones, watched."""
+"""The training loop: single passes, and then recycled ones among them, watched."""
 
 import math
 import warnings
@@ -7,7 +7,7 @@ from typing import Any
 
 import pyro
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyro_ricvae._core.checks import check_finite, check_rows, positive_int
 from pyro_ricvae._core.errors import users_level
@@ -28,8 +28,8 @@ _WATCHED_ROWS = 512
 _LOG_STEPS = 200
 _MAX_ROLLBACKS = 4
 
-#: What takes a step on a batch, and returns its loss and the norm of its gradient.
-Take = Callable[[Tensor], tuple[Tensor, Tensor]]
+#: What takes a step on a batch with so many passes, and returns its loss and the norm of its gradient.
+Take = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 
 
 class TrainingWarning(UserWarning):
@@ -41,7 +41,7 @@ class TrainingError(RuntimeError):
 
 
 class Trainer:
-    """Trains a pair with Adam, in one phase of single passes and one of recycled.
+    """Trains a pair with Adam: first in single passes, then in steps of one and of several passes in turn.
 
     A step is one graph where that pays, see `engine`; on CUDA it is recorded with its backward and its optimizer, and
     replayed. Losses stay on the device until they are looked at.
@@ -54,7 +54,8 @@ class Trainer:
         The pair, on the device to train on. What the model's likelihood has in its ``schedule`` moves meanwhile, and
         its ``next_input`` or ``recycle`` says how it is recycled; see `likelihoods.Likelihood`.
     epochs : int
-        The total: `recipe.single_pass_share` of them with one pass, the rest with `passes`.
+        The total: `recipe.single_pass_share` of them with one pass; of the steps of the rest, `recipe.recycled_share`
+        with `passes`.
     passes : int, default=2
         The number N of passes. With 1 all epochs are of single passes.
     recipe : Recipe, optional
@@ -71,10 +72,11 @@ class Trainer:
     Attributes
     ----------
     history : list of dict
-        One entry per look, every epoch or 200 steps, whichever is less, whose state was kept: "phase", "passes",
-        "epoch", "epochs" (of the phase), "loss" (nats a row and pass), "gradient_norm" (before clipping), "rows" and
-        "rows_per_second" since the last look; "learning_rate", "kl_weight" and what is in the likelihood's schedule,
-        such as "floor", of its last step; and what `measure` says of up to 512 rows.
+        One entry per look, every epoch or 200 steps, whichever is less, whose state was kept: "phase", "passes" (the
+        most that its steps have), "epoch", "epochs" (of the phase), "loss" (nats a row and pass), "gradient_norm"
+        (before clipping), "rows", "row_passes" (a row as often as it was passed) and "rows_per_second" since the last
+        look; "learning_rate", "kl_weight" and what is in the likelihood's schedule, such as "floor", of its last step;
+        and what `measure` says of up to 512 rows.
     choice : Choice
         The engine and the precision, and why; once training has begun.
     messages : list of str
@@ -113,9 +115,13 @@ class Trainer:
         self.engine: Engine = engine
         self.precision: Precision = precision
         self.on_log = on_log
-        self.elbo = RecyclingELBO(recycle=recycle_in_training(model))
+        how = recycle_in_training(model)
         pair: Any = model, guide
-        self.module = self.elbo(*pair)
+        # Repaired rows are data of the later passes: their loss is not made smaller by changing them.
+        self.modules: dict[int, Any] = {
+            number: RecyclingELBO(number, recycle=how, detach=how == "repair")(*pair) for number in (1, self.passes)
+        }
+        self.module = self.modules[1]
         choose_engine(self.module, 1, [], engine, precision)  # raises where they are unknown
         self.state = TrainingState(self.module)
 
@@ -166,18 +172,20 @@ class Trainer:
         self.module(first)  # validated as the user has it set: a wrong pair gets Pyro's own error
         self._check_recyclable(first[:2])
         self.choice = self._choose(source)
-        loss: nn.Module = self.module
+        losses: dict[int, Any] = self.modules
         if self.choice.engine != "eager":
-            compiled = self.choice.engine == "compiled"
-            loss = CompiledELBO(self.module, precision=self.choice.precision, compiled=compiled)
+            options: Any = {"precision": self.choice.precision, "compiled": self.choice.engine == "compiled"}
+            losses = {number: CompiledELBO(module, **options) for number, module in losses.items()}
         plan = self._plan(source)
         if resume is not None:
             check_plan(resume, plan)
         self.state = TrainingState(self.module, plan, self.history, self.messages)
         with pyro.validation_enabled(False), own_parameters():
+            step, take = self._step(losses, source, first)
             for number in range(0 if resume is None else resume["phase"], len(self.phases)):
                 self.state.phase = number
-                take = self._begin(loss, source, watched, first)
+                measured = measure(self.model, self.guide, watched)
+                self.state.begin(step, source.batches(self.recipe.batch_size), measured)
                 if resume is not None:
                     self.state.load_state_dict(resume)
                     resume = None
@@ -190,7 +198,7 @@ class Trainer:
 
     def _check_recyclable(self, x: Tensor) -> None:
         """Raise a ValueError, before training, if the likelihood has no draws to recycle."""
-        if self.passes == 1 or self.elbo.recycle != "sample":
+        if self.passes == 1 or self.modules[self.passes].elbo.recycle != "sample":
             return
         with evaluation(self.model, self.guide):
             distribution = self.model.decode(self.guide.encode(x).mean, x)
@@ -208,34 +216,50 @@ class Trainer:
 
     def _plan(self, source: RowSource) -> dict[str, Any]:
         """Return what a state that is resumed has to have been made by."""
-        phases = [[phase.passes, phase.epochs, phase.learning_rate] for phase in self.phases]
-        return {"rows": source.n_rows, "batch_size": self.recipe.batch_size, "phases": phases}
+        phases = [[phase.passes, phase.epochs, phase.share] for phase in self.phases]
+        return {
+            "rows": source.n_rows,
+            "batch_size": self.recipe.batch_size,
+            "learning_rate": self.recipe.learning_rate,
+            "phases": phases,
+        }
 
     def _choose(self, source: RowSource) -> Choice:
-        plan = [(self._steps(phase, source)[1], phase.passes) for phase in self.phases]
+        taken = [phase.passes_of(step) for phase in self.phases for step in range(self._steps(phase, source)[1])]
+        plan = [(taken.count(passes), passes) for passes in sorted(set(taken))]
         return choose_engine(self.module, min(source.n_rows, self.recipe.batch_size), plan, self.engine, self.precision)
 
-    def _begin(self, loss: nn.Module, source: RowSource, watched: Tensor, first: Tensor) -> Take:
-        """Begin the state's phase; return what takes a step of it."""
-        phase = self.phases[self.state.phase]
-        self.elbo.passes = phase.passes
-        step = Step(loss, list(self.module.parameters()), phase.learning_rate, self.recipe.clip_norm)
-        measured = measure(self.model, self.guide, watched)
-        self.state.begin(step, source.batches(self.recipe.batch_size), measured)
-        if source.device.type == "cuda" and isinstance(loss, CompiledELBO) and loss.captures(first):
-            return RecordedStep(step, is_current=loss.has_graph)
-        return step
+    def _step(self, losses: dict[int, Any], source: RowSource, first: Tensor) -> tuple[Step, Take]:
+        """Return the optimizer's step, and what takes it: on CUDA it is recorded."""
+
+        def loss(batch: Tensor, passes: int) -> Tensor:
+            value: Tensor = losses[passes](batch)
+            return value
+
+        def is_current(batch: Tensor, passes: int) -> bool:
+            current: bool = losses[passes].has_graph(batch)
+            return current
+
+        step = Step(loss, list(self.module.parameters()), self.recipe.learning_rate, self.recipe.clip_norm)
+        on_cuda = source.device.type == "cuda" and self.choice.engine != "eager"
+        if on_cuda and all(each.captures(first) for each in losses.values()):
+            return step, RecordedStep(step, is_current=is_current)
+        return step, step
 
     def _run(self, take: Take, source: RowSource, watched: Tensor) -> None:
         """Take the steps of the state's phase, from where it is."""
         state, phase = self.state, self.phases[self.state.phase]
         steps_per_epoch, n_steps = self._steps(phase, source)
+        before, in_all = (
+            sum(self._steps(each, source)[1] for each in phases) for phases in (self.phases[: state.phase], self.phases)
+        )
         while state.number < n_steps:
-            rate = state.slowed * phase.learning_rate * self.recipe.rate_factor(state.number, n_steps)
+            number = before + state.number
+            rate = state.slowed * self.recipe.learning_rate * self.recipe.rate_factor(number, in_all)
             state.step.set_learning_rate(rate)
-            self._set_schedules(state.number / n_steps if state.phase == 0 else 1.0)
-            batch = next(state.batches)
-            state.tally.add(*take(batch), len(batch))
+            self._set_schedules(number / in_all)
+            batch, passes = next(state.batches), phase.passes_of(state.number) if state.recycles else 1
+            state.tally.add(*take(batch, passes), len(batch), passes)
             state.number += 1
             if state.number % min(steps_per_epoch, _LOG_STEPS) == 0 or state.number == n_steps:
                 self._look(source, watched, rate)
@@ -248,27 +272,21 @@ class Trainer:
         tally, state.tally = state.tally, Tally()
         where = f"{phase.name.capitalize()}, step {state.number} of {n_steps}"
         # Only a model that single passes have trained can be undone by recycling.
-        can_diverge = phase.passes > 1 and self.phases[0].passes == 1
+        can_diverge = phase.passes > 1 and self.phases[0].passes == 1 and state.recycles
         if not (tally.finite and all(map(math.isfinite, measured.values()))):
             state.slowed /= 2
             self._go_back_to_finite(where)
         elif can_diverge and recycling_diverged(state.start.measured, measured, source.n_features):
-            state.slowed /= 4
-            again = state.slowed > 2**-_MAX_ROLLBACKS and state.number < n_steps
-            self._go_back_to_single_passes(where, again)
-            state.good = state.start
-            state.number = state.number if again else n_steps
+            self._go_back_to_single_passes(where)
         else:
             state.keep(measured)
             self._log(phase, state.number / steps_per_epoch, tally, rate, measured)
         state.tally = Tally()  # once more: its clock leaves this look out
 
     def _set_schedules(self, progress: float) -> None:
-        """Set KL weight and what the likelihood has in its schedule, at a share of the first phase.
-
-        In the second one they stay at their ends.
-        """
-        self.elbo.kl_weight.fill_(self.recipe.kl_weight(progress))
+        """Set KL weight and what the likelihood has in its schedule, at a share of the training."""
+        for module in self.modules.values():
+            module.elbo.kl_weight.fill_(self.recipe.kl_weight(progress))
         for name, ends in self._schedule.items():
             buffer = getattr(likelihood_of(self.model), name)
             if isinstance(ends, Switch):
@@ -289,13 +307,12 @@ class Trainer:
             "learning rate. If this happens again, give a larger floor or a smaller learning rate."
         )
 
-    def _go_back_to_single_passes(self, where: str, again: bool) -> None:
+    def _go_back_to_single_passes(self, where: str) -> None:
         self.state.start.restore()
-        then = "go on at a quarter of the learning rate" if again else "left it at that"
+        self.state.good, self.state.recycles = self.state.start, False
         self._say(
             f"{where}: recycling made single passes worse by more than 0.3 nats a cell. Went back to the model before "
-            f"recycling, and {then}. Train longer before recycling (more epochs), or with fewer passes, or a larger "
-            "floor."
+            "recycling, and take the other steps in single passes. Train longer before recycling, or with one pass."
         )
 
     def _log(self, phase: Phase, epoch: float, tally: Tally, learning_rate: float, measured: dict[str, float]) -> None:
@@ -304,11 +321,12 @@ class Trainer:
             "passes": phase.passes,
             "epoch": round(epoch, 2),
             "epochs": phase.epochs,
-            "loss": tally.mean_loss / phase.passes,
+            "loss": tally.mean_loss,
             "gradient_norm": tally.mean_norm,
             "learning_rate": learning_rate,
-            "kl_weight": float(self.elbo.kl_weight),
+            "kl_weight": float(self.module.elbo.kl_weight),
             "rows": tally.rows,
+            "row_passes": tally.passed,
             "rows_per_second": tally.rows_per_second,
             **measured,
         }

@@ -678,6 +678,34 @@ def test_other_keywords_of_the_objective() -> None:
         RecyclingELBO(particles=2)
 
 
+@pytest.mark.parametrize("how", ["clear", "load"])
+def test_evaluations_follow_a_store_with_other_parameters(how: str) -> None:
+    def make() -> Setup:
+        store, kept = pyro.get_param_store(), []
+
+        def before(step: int) -> None:
+            if step == 1:
+                kept.append(copy.deepcopy(store.get_state()))
+            if step == 6 and how == "clear":
+                pyro.clear_param_store()
+            elif step == 6:
+                store.set_state(kept[0])
+
+        return setup(observe, before=before, evaluate_every=1)
+
+    assert assert_as_svi(make).engines == ["captured", "captured"]
+
+
+def test_a_loss_without_gradient_follows_a_store_with_other_parameters() -> None:
+    loss = compile_elbo(Trace_ELBO()(observe, no_guide), ROWS, compiled=False)
+    with torch.no_grad():
+        before = [float(loss(ROWS)) for _ in range(3)]
+        pyro.get_param_store()["mean"] = torch.tensor(2.0)
+        for _ in range(3):
+            assert float(loss(ROWS)) == float(Trace_ELBO()(observe, no_guide)(ROWS)) != before[0]
+    assert loss.engines
+
+
 # 12. Parts that are replaced
 
 

@@ -91,12 +91,12 @@ def test_plain_switches_every_part_off() -> None:
         "center": False,
         "affine_path": False,
         "clip": None,
-        "recycling_rate": 1.0,
         "warmup_steps": 0,
         "cosine": False,
         "clip_norm": None,
         "kl_start": 1.0,
         "single_pass_share": 0.0,
+        "recycled_share": 1.0,
     }
     no_parts = {"batch_size", "learning_rate", "kl_until", "floor_until"}
     assert {field.name for field in dataclasses.fields(Recipe)} == set(off) | no_parts
@@ -108,7 +108,7 @@ def test_plain_switches_every_part_off() -> None:
 
 # Validation
 
-POSITIVE = ("learning_rate", "recycling_rate", "kl_until", "floor_until", "clip", "clip_norm")
+POSITIVE = ("learning_rate", "kl_until", "floor_until", "clip", "clip_norm")
 
 
 @pytest.mark.parametrize("name", POSITIVE)
@@ -121,7 +121,7 @@ def test_positive_numbers(name: str, value: Any) -> None:
         Recipe(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["kl_start", "single_pass_share"])
+@pytest.mark.parametrize("name", ["kl_start", "single_pass_share", "recycled_share"])
 def test_shares(name: str) -> None:
     for value in (0, 1, 0.5):
         assert getattr(Recipe(**{name: value}), name) == value

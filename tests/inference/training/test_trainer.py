@@ -1,5 +1,6 @@
 """The training loop against one written by hand, its phases and its history."""
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,19 +14,20 @@ from torch import Tensor, nn
 
 import pyro_ricvae as rv
 from pyro_ricvae.inference import Recipe, RecyclingELBO, Trainer
+from pyro_ricvae.inference.training.recipe import Phase
 
 pytestmark = pytest.mark.filterwarnings("ignore::pyro_ricvae.inference.TrainingWarning")
 
 RECIPE = Recipe(
     batch_size=8,
     learning_rate=2e-3,
-    recycling_rate=0.5,
     warmup_steps=5,
     clip_norm=60.0,
     kl_start=0.2,
     kl_until=0.5,
     floor_until=0.6,
     single_pass_share=0.6,
+    recycled_share=0.5,
 )
 FLOOR = (0.5, 0.05)
 
@@ -33,19 +35,20 @@ FLOOR = (0.5, 0.05)
 def train_by_hand(
     model: Any, guide: Any, x: Tensor, loss_of: Callable[[Tensor, int, float], Tensor]
 ) -> list[dict[str, float]]:
-    """Train as `RECIPE` says, in 3 epochs of single passes and 2 of two; return what each step was taken with."""
+    """Train as `RECIPE` says, 3 epochs of single passes and 2 of every other step; return what each was taken with."""
     loss_of(x[:8], 1, 1.0)  # the check before training draws random numbers too
     taken = []
     together = [*model.parameters(), *guide.parameters()]
-    for passes, epochs, rate in ((1, 3, 2e-3), (2, 2, 1e-3)):
-        optimizer, step = torch.optim.Adam(together, fused=True), 0
-        n_steps = epochs * 3
+    optimizer, step = torch.optim.Adam(together, fused=True), 0
+    n_steps = 5 * 3
+    for passes_of_phase, epochs in (((1,), 3), ((1, 2), 2)):
+        passes_in_turn = itertools.cycle(passes_of_phase)
         for _ in range(epochs):
             for chosen in torch.randperm(20).split(8):
-                done = step / n_steps if passes == 1 else 1.0
+                done, passes = step / n_steps, next(passes_in_turn)
                 floor = 0.5 * (0.05 / 0.5) ** min(1.0, done / 0.6)
                 kl_weight = 0.2 + 0.8 * min(1.0, done / 0.5)
-                lr = rate * (min(1.0, (step + 1) / 5) * (0.5 * (1 + math.cos(math.pi * step / n_steps))))
+                lr = 2e-3 * (min(1.0, (step + 1) / 5) * (0.5 * (1 + math.cos(math.pi * step / n_steps))))
                 model.likelihood.floor.fill_(floor)
                 optimizer.param_groups[0]["lr"] = lr
                 optimizer.zero_grad()
@@ -57,6 +60,7 @@ def train_by_hand(
                 taken.append(
                     {
                         "loss": loss.item(),
+                        "passed": len(chosen) * passes,
                         "gradient_norm": norm.item(),
                         "learning_rate": lr,
                         "kl_weight": kl_weight,
@@ -97,11 +101,36 @@ def test_the_loop_is_the_one_by_hand(by_formulas: bool) -> None:
     assert len(trainer.history) == 5
     for number, entry in enumerate(trainer.history):
         steps = taken[3 * number : 3 * number + 3]
-        passes = 1 if number < 3 else 2
-        assert entry["loss"] == pytest.approx(sum(step["loss"] for step in steps) / 20 / passes, rel=1e-5)
+        passed = sum(step["passed"] for step in steps)
+        assert (passed == 20) == (number < 3)
+        assert entry["loss"] == pytest.approx(sum(step["loss"] for step in steps) / passed, rel=1e-5)
         assert entry["gradient_norm"] == pytest.approx(sum(step["gradient_norm"] for step in steps) / 3, rel=1e-5)
         for name in ("learning_rate", "kl_weight", "floor"):
             assert entry[name] == pytest.approx(steps[-1][name], rel=1e-6), name
+
+
+class Repairing(rv.likelihoods.SpikeAndSlab):
+    """Repairs what it recycles, as it always does, and tells dirt from the locations with a gradient."""
+
+    def follow(self, squares: Tensor, observed: Tensor | None = None, *, momentum: float = 0.0) -> None:
+        pass
+
+
+def test_repaired_rows_are_data_that_have_no_gradient() -> None:
+    """The loss of a training is that of an ELBO which stops the gradient at them."""
+    model, guide = make_pair()
+    model.likelihood = Repairing((0.5, 0.5))
+    trainer = Trainer(model, guide, epochs=1)
+    x = low_rank_rows()
+    losses = {}
+    for detach in (True, False):
+        torch.manual_seed(0)
+        loss = RecyclingELBO(2, recycle="repair", detach=detach)(model, guide)(x)
+        losses[detach] = torch.autograd.grad(loss, list(model.parameters()))
+    torch.manual_seed(0)
+    actual = torch.autograd.grad(trainer.modules[2](x), list(model.parameters()))
+    assert all(map(torch.equal, actual, losses[True]))
+    assert not all(map(torch.equal, actual, losses[False]))
 
 
 # Phases and history
@@ -109,18 +138,28 @@ def test_the_loop_is_the_one_by_hand(by_formulas: bool) -> None:
 
 def test_phases_divide_the_epochs() -> None:
     def phases(epochs: int, passes: int, share: float) -> list[tuple[str, int, int, float]]:
-        recipe = Recipe(learning_rate=2e-3, recycling_rate=0.5, single_pass_share=share)
+        recipe = Recipe(single_pass_share=share)
         trainer = Trainer(*make_pair(), epochs=epochs, passes=passes, recipe=recipe)
-        return [(each.name, each.passes, each.epochs, each.learning_rate) for each in trainer.phases]
+        return [(each.name, each.passes, each.epochs, each.share) for each in trainer.phases]
 
     single, recycling = ("single passes", 1), ("recycling", 3)
-    assert phases(9, 3, 2 / 3) == [(*single, 6, 2e-3), (*recycling, 3, 1e-3)]
-    assert phases(9, 3, 0.0) == [(*recycling, 9, 1e-3)]
-    assert phases(9, 3, 1.0) == [(*single, 9, 2e-3)]
+    assert phases(9, 3, 2 / 3) == [(*single, 6, 1.0), (*recycling, 3, 0.5)]
+    assert phases(9, 3, 0.0) == [(*recycling, 9, 0.5)]
+    assert phases(9, 3, 1.0) == [(*single, 9, 1.0)]
     for share in (0.0, 2 / 3, 1.0):
-        assert phases(9, 1, share) == [(*single, 9, 2e-3)]
+        assert phases(9, 1, share) == [(*single, 9, 1.0)]
     plain = Trainer(*make_pair(), epochs=9, passes=3, recipe=Recipe.plain()).phases
-    assert [(each.passes, each.epochs, each.learning_rate) for each in plain] == [(3, 9, Recipe().learning_rate)]
+    assert [(each.passes, each.epochs, each.share) for each in plain] == [(3, 9, 1.0)]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1 / 3, 0.5, 1.0])
+def test_recycled_steps_are_spread_evenly(share: float) -> None:
+    phase = Phase("recycling", 4, 1, share)
+    taken = [phase.passes_of(step) for step in range(120)]
+    assert set(taken) <= {1, 4}
+    for start in range(0, 120, 12):
+        assert taken[start : start + 12].count(4) == pytest.approx(12 * share, abs=1e-9)
+    assert phase.passes_in_all(120) == sum(taken)
 
 
 @pytest.mark.parametrize(("passes", "share"), [(1, 2 / 3), (3, 0.0), (3, 2 / 3)])
@@ -133,8 +172,8 @@ def test_history_follows_the_schedules(passes: int, share: float) -> None:
     expected = [(phase, epoch + 1) for phase in trainer.phases for epoch in range(phase.epochs)]
     assert len(entries) == len(expected) == 6
     for entry, (phase, epoch) in zip(entries, expected, strict=True):
-        first = phase == trainer.phases[0]
-        progress = (3 * epoch - 1) / (3 * phase.epochs) if first else 1.0  # at its last step
+        before = 0 if phase == trainer.phases[0] else trainer.phases[0].epochs
+        progress = (3 * (before + epoch) - 1) / 18  # at its last step
         assert (entry["phase"], entry["passes"], entry["epochs"]) == (phase.name, phase.passes, phase.epochs)
         assert (entry["epoch"], entry["rows"]) == (epoch, 20)
         assert entry["kl_weight"] == pytest.approx(0.5 + 0.5 * progress)
@@ -142,7 +181,6 @@ def test_history_follows_the_schedules(passes: int, share: float) -> None:
         assert entry["rows_per_second"] > 0
         assert {"reconstruction", "kl", "active_units", "under_floor"} <= set(entry)
         assert all(type(value) in (str, int, float) for value in entry.values())
-    assert trainer.elbo.passes == passes
 
 
 def test_long_epochs_are_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,17 +1,16 @@
 """What the loop does where recycling diverges, and the advice that it gives."""
 
-import copy
 import dataclasses
 import math
 from typing import Any
 
 import pytest
-import torch
 from reference import make_pair
 from rigged import STEPS, equal, low_rank_rows, parameters, scheduled
 from torch import Tensor
 
 from pyro_ricvae.inference import Trainer, TrainingWarning, measure
+from pyro_ricvae.inference.training.monitor import recycling_diverged
 from pyro_ricvae.inference.training.step import Step
 
 quiet = pytest.mark.filterwarnings("ignore::pyro_ricvae.inference.TrainingWarning")
@@ -20,88 +19,110 @@ quiet = pytest.mark.filterwarnings("ignore::pyro_ricvae.inference.TrainingWarnin
 # Recycling that diverges
 
 
-def recycled(epochs: int, recycling_rate: float) -> tuple[Trainer, Tensor, list[Tensor]]:
-    """Return a trainer, half of whose epochs are single passes, and the parameters that these alone would give."""
-    recipe = dataclasses.replace(STEPS, recycling_rate=recycling_rate, single_pass_share=0.5)
+def recycled(epochs: int) -> tuple[Trainer, Tensor]:
+    """Return a trainer, half of whose epochs are single passes, and rows."""
     model, guide = make_pair()
-    x, seed = low_rank_rows(), torch.get_rng_state()
-    copies = copy.deepcopy((model, guide))
-    Trainer(*copies, epochs=epochs // 2, passes=1, recipe=recipe).fit(x)
-    torch.set_rng_state(seed)
-    return Trainer(model, guide, epochs=epochs, passes=2, recipe=recipe), x, parameters(*copies)
+    return Trainer(model, guide, epochs=epochs, passes=2, recipe=dataclasses.replace(STEPS, single_pass_share=0.5)), (
+        low_rank_rows()
+    )
+
+
+def saying(monkeypatch: pytest.MonkeyPatch, *answers: bool) -> None:
+    """Have the watch say at each look whether recycling has diverged; a look more than that is an error."""
+    said = iter(answers)
+    monkeypatch.setattr("pyro_ricvae.inference.training.trainer.recycling_diverged", lambda *_: next(said))
+
+
+def watch_steps(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> tuple[list[int], list[list[Tensor]]]:
+    """Return the passes of each step, and the parameters before it, as they will be taken."""
+    passes: list[int] = []
+    before: list[list[Tensor]] = []
+    step = Step.__call__
+
+    def watched(self: Step, batch: Tensor, number: int) -> Any:
+        passes.append(number)
+        before.append(parameters(trainer.model, trainer.guide))
+        return step(self, batch, number)
+
+    monkeypatch.setattr(Step, "__call__", watched)
+    return passes, before
 
 
 @quiet
-def test_recycling_that_diverges_is_undone_twice_and_left() -> None:
-    trainer, x, before = recycled(epochs=20, recycling_rate=300.0)
+def test_recycling_that_diverges_is_undone_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    saying(monkeypatch, False, True)
+    trainer, x = recycled(epochs=8)
+    passes, before = watch_steps(trainer, monkeypatch)
     trainer.fit(x)
     said = [message for message in trainer.messages if "recycling made single passes worse" in message]
-    assert len(said) == 2
-    assert said[0].startswith(
-        "Recycling, step 1 of 10: recycling made single passes worse by more than 0.3 nats a cell."
-    )
-    assert "Went back to the model before recycling, and go on at a quarter of the learning rate. Train" in said[0]
-    assert said[1].startswith("Recycling, step 2 of 10: ")
-    assert "and left it at that. Train longer before recycling" in said[1]
-    assert {entry["phase"] for entry in trainer.history} == {"single passes"}
-    assert equal(parameters(trainer.model, trainer.guide), before)
-
-
-@quiet
-def test_recycling_that_diverges_once_goes_on_at_a_quarter_of_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = iter([False, True, False, False])
-    monkeypatch.setattr("pyro_ricvae.inference.training.trainer.recycling_diverged", lambda *_: next(answers))
-    trainer, x, before = recycled(epochs=8, recycling_rate=1.0)
-    go_back = trainer._go_back_to_single_passes
-
-    def watched(*args: Any) -> None:
-        go_back(*args)
-        assert equal(parameters(trainer.model, trainer.guide), before)
-
-    trainer._go_back_to_single_passes = watched  # type: ignore[method-assign]
-    trainer.fit(x)
-    assert [message for message in trainer.messages if "go on at a quarter of the learning rate" in message]
-    entries = [entry for entry in trainer.history if entry["phase"] == "recycling"]
-    assert [(entry["epoch"], entry["learning_rate"]) for entry in entries] == [(1, 1e-2), (3, 2.5e-3), (4, 2.5e-3)]
-    assert not equal(parameters(trainer.model, trainer.guide), before)
+    assert said == [
+        "Recycling, step 2 of 4: recycling made single passes worse by more than 0.3 nats a cell. Went back to the "
+        "model before recycling, and take the other steps in single passes. Train longer before recycling, or with one "
+        "pass."
+    ]
+    assert passes == [1, 1, 1, 1, 2, 2, 1, 1]
+    assert equal(before[6], before[4])
+    assert not equal(before[7], before[6])
+    assert [(entry["phase"], entry["epoch"]) for entry in trainer.history[3:]] == [
+        ("single passes", 4),
+        ("recycling", 1),
+        ("recycling", 3),
+        ("recycling", 4),
+    ]
 
 
 @quiet
 def test_a_wrong_step_after_that_goes_back_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not to the state of recycling that was good before it diverged."""
-    answers = iter([False, True, False])
-    monkeypatch.setattr("pyro_ricvae.inference.training.trainer.recycling_diverged", lambda *_: next(answers))
-    trainer, x, before = recycled(epochs=8, recycling_rate=1.0)
-    go_back, step = trainer._go_back_to_finite, Step.__call__
-    taken = []
+    saying(monkeypatch, False, True)
+    trainer, x = recycled(epochs=10)
+    passes, before = watch_steps(trainer, monkeypatch)
+    step = Step.__call__
 
     def spoiled(*args: Any) -> Any:
         loss, norm = step(*args)
-        taken.append(loss)
-        return (loss * math.nan if len(taken) == 7 else loss), norm
-
-    def watched(*args: Any) -> None:
-        go_back(*args)
-        assert equal(parameters(trainer.model, trainer.guide), before)
+        return (loss * math.nan if len(passes) == 8 else loss), norm
 
     monkeypatch.setattr(Step, "__call__", spoiled)
-    trainer._go_back_to_finite = watched  # type: ignore[method-assign]
     trainer.fit(x)
     assert [message.split(":")[0] for message in trainer.messages[:2]] == [
-        "Recycling, step 2 of 4",
-        "Recycling, step 3 of 4",
+        "Recycling, step 2 of 5",
+        "Recycling, step 3 of 5",
     ]
-    assert trainer.history[-1]["learning_rate"] == pytest.approx(1e-2 / 8)
+    assert equal(before[8], before[5])
+    assert trainer.history[-1]["learning_rate"] == pytest.approx(1e-2 / 2)
 
 
 @quiet
-def test_recycling_that_diverges_at_the_last_look_is_left() -> None:
-    trainer, x, before = recycled(epochs=2, recycling_rate=300.0)
+def test_recycling_that_diverges_at_the_last_look_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    saying(monkeypatch, True)
+    trainer, x = recycled(epochs=2)
+    _, before = watch_steps(trainer, monkeypatch)
     trainer.fit(x)
-    said = [message for message in trainer.messages if "recycling made" in message]
-    assert len(said) == 1
-    assert "and left it at that" in said[0]
-    assert equal(parameters(trainer.model, trainer.guide), before)
+    assert len([message for message in trainer.messages if "recycling made" in message]) == 1
+    assert equal(parameters(trainer.model, trainer.guide), before[1])
+
+
+@quiet
+def test_what_has_gone_back_is_resumed_without_recycling(monkeypatch: pytest.MonkeyPatch) -> None:
+    saying(monkeypatch, True)
+    trainer, x = recycled(epochs=6)
+    states: list[dict[str, Any]] = []
+    trainer.on_log = lambda _: states.append(trainer.state.state_dict())
+    trainer.fit(x)
+    model, guide = make_pair()
+    resumed = Trainer(model, guide, epochs=6, passes=2, recipe=trainer.recipe)
+    passes, _ = watch_steps(resumed, monkeypatch)
+    resumed.fit(x, resume=states[-2])
+    assert passes == [1]
+    assert equal(parameters(model, guide), parameters(trainer.model, trainer.guide))
+
+
+def test_it_has_diverged_where_a_cell_costs_a_third_of_a_nat_more() -> None:
+    before = {"reconstruction": 10.0, "kl": 2.0}
+    for grown, expected in ((1.4, False), (1.6, True), (math.nan, True), (-5.0, False)):
+        now = {"reconstruction": 10.0 + grown, "kl": 2.0}
+        assert recycling_diverged(before, now, n_features=5) is expected
 
 
 @quiet
@@ -127,9 +148,9 @@ def test_advice_is_given_at_the_end_and_as_warnings() -> None:
 @quiet
 def test_advice_is_about_the_model_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not about the last one that was logged."""
-    answers, asked = iter([False, True, True]), []
-    monkeypatch.setattr("pyro_ricvae.inference.training.trainer.recycling_diverged", lambda *_: next(answers))
-    trainer, x, _ = recycled(epochs=8, recycling_rate=1.0)
+    asked: list[Any] = []
+    saying(monkeypatch, False, False, False, True)
+    trainer, x = recycled(epochs=8)
     monkeypatch.setattr("pyro_ricvae.inference.training.trainer.advice", lambda *args: asked.append(args) or ["Well."])
     trainer.fit(x)
     assert trainer.messages[-1] == "Well."
