@@ -115,7 +115,7 @@ def main() -> None:
     steps, difference = same_losses(torch.as_tensor(dirty, dtype=torch.float32).flatten(1), options.scale, options.seed)
     print(f"the tutorial's VAE and this package's l2-VAE, {steps} steps: losses differ by {difference:.1e} at most\n")
 
-    robust = rv.RiCVAE(epochs=options.epochs)
+    robust = rv.RiCVAE(likelihood="index_conditioned", epochs=options.epochs)
     passes = with_single_passes(robust, dirty).epochs  # as many as the RiC-VAE makes, for all
     one = {"train_passes": 1, "epochs": passes}
     estimators = {

@@ -20,7 +20,7 @@ from tabulate import tabulate
 
 from experiments.figures import draw_samples
 from pyro_ricvae import __version__
-from pyro_ricvae.demo.methods import Outcome, best_fixed_normal, best_l2_vae, ic_vae, ric_vae, robust_pca
+from pyro_ricvae.demo.methods import Outcome, best_fixed_normal, best_l2_vae, default, ic_vae, ric_vae, robust_pca
 from pyro_ricvae.demo.scenarios import SCENARIOS, make_scenario
 from pyro_ricvae.estimators.registry import LIKELIHOODS
 from pyro_ricvae.plots.style import is_drawable
@@ -30,6 +30,7 @@ METHODS: dict[str, Callable[..., Outcome]] = {
     "l2-VAE": best_l2_vae,
     "iC-VAE": ic_vae,
     "RiC-VAE": ric_vae,
+    "default": default,
     "fixed_normal, best": best_fixed_normal,
     **{name: partial(ic_vae, likelihood=name) for name in LIKELIHOODS},
 }

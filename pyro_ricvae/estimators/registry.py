@@ -39,8 +39,16 @@ LIKELIHOODS: dict[str, Any] = {
     "bernoulli": Bernoulli,
 }
 
+#: What likelihood="auto" stands for.
+AUTOMATIC = "spike_and_slab"
+
 #: Priors by name, made of the number of latents.
 PRIORS: dict[str, Any] = {"standard_normal": StandardNormal, "gaussian_mixture": GaussianMixture}
+
+
+def resolved(likelihood: Any) -> Any:
+    """Return what an estimator is given as its likelihood, with a name in the place of "auto"."""
+    return AUTOMATIC if isinstance(likelihood, str) and likelihood == "auto" else likelihood
 
 
 def takes(likelihood: Any, argument: str) -> bool:
@@ -63,10 +71,10 @@ def template(likelihood: Any) -> Any:
     return LIKELIHOODS[likelihood] if isinstance(likelihood, str) else as_likelihood(likelihood)
 
 
-def make_likelihood(argument: Any, ends: Ends | None, learn_scale: bool) -> Any:
+def make_likelihood(argument: Any, ends: Ends | None, learn_scale: bool, takeover: float | None) -> Any:
     """Return a new likelihood, or a copy of the object given; `ends` are those of its floor, or twice its scale."""
     if isinstance(argument, str):
-        given = {"floor": ends, "scale": ends and ends[0], "learn_scale": learn_scale}
+        given = {"floor": ends, "scale": ends and ends[0], "learn_scale": learn_scale, "takeover": takeover}
         return LIKELIHOODS[argument](**{name: value for name, value in given.items() if takes(argument, name)})
     made: Any = deepcopy(as_likelihood(argument))
     if ends is not None:
@@ -172,5 +180,6 @@ def _name(what: str, value: Any, names: dict[str, Any], convert: Any) -> str:
         value = convert(value)
         return f"{type(value).__module__}.{type(value).__qualname__}"
     if not isinstance(value, str) or value not in names:
-        raise ValueError(f"Expected {what} to be one of {tuple(names)} or a torch.nn.Module, actual {value!r}.")
+        known = tuple(names) if what == "prior" else ("auto", *names)
+        raise ValueError(f"Expected {what} to be one of {known} or a torch.nn.Module, actual {value!r}.")
     return value

@@ -40,9 +40,9 @@ class RiCVAE(PairEstimator):
     r"""A recurrent iConditional variational autoencoder with the conventions of scikit-learn.
 
     Trained on dirty data, without labels, it gives back cleaned data, scores by row and by cell, and new clean samples.
-    Data are standardised inside, and results are in the units of the data. l2-, LC- and iC-VAEs are arguments:
-    ``likelihood="fixed_normal"``, ``likelihood="learned_normal"``, ``train_passes=1``; so are other likelihoods and
-    priors.
+    Data are standardised inside, and results are in the units of the data. The paper's models are arguments:
+    ``likelihood="index_conditioned"`` is its RiC-VAE, with ``train_passes=1`` its iC-VAE, with "fixed_normal" its l2-
+    and with "learned_normal" its LC-VAE; so are other likelihoods and priors.
 
     Parameters
     ----------
@@ -55,8 +55,9 @@ class RiCVAE(PairEstimator):
         The number N of passes in training. 1 is the iC-VAE.
     test_passes : int, default=1
         The number M of passes at test time.
-    likelihood : str, torch.nn.Module or callable, default="index_conditioned"
-        One of "index_conditioned", "spike_and_slab", "inverse_gamma", "fixed_normal", "shared_normal",
+    likelihood : str, torch.nn.Module or callable, default="auto"
+        "auto" is "spike_and_slab", which finds by itself how much is dirty and how precise clean cells are. Or one of
+        "index_conditioned" (the paper's), "inverse_gamma", "fixed_normal", "shared_normal",
         "learned_normal", "student_t", "laplace", "contaminated_normal" and "bernoulli" (data between 0 and 1), or an
         object under the contract of `likelihoods.Likelihood`, in standardised units. It is copied.
     prior : str, torch.nn.Module or pyro.distributions.TorchDistribution, default="standard_normal"
@@ -130,7 +131,7 @@ class RiCVAE(PairEstimator):
         hidden: Sequence[int] | Literal["auto"] = "auto",
         train_passes: int = 2,
         test_passes: int = 1,
-        likelihood: str | nn.Module | Callable[..., Any] = "index_conditioned",
+        likelihood: str | nn.Module | Callable[..., Any] = "auto",
         prior: str | nn.Module | TorchDistribution = "standard_normal",
         floor: float | tuple[float, float] | Literal["auto"] = "auto",
         epochs: int | Literal["auto"] = "auto",

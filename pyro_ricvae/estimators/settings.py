@@ -14,7 +14,13 @@ from pyro_ricvae._core.isolation import device_named, random_numbers
 from pyro_ricvae.data.rows import Rows, as_rows, check_for_training
 from pyro_ricvae.data.scaling import Kind, Scaling, fit_scaling, quantisation_step, standardised
 from pyro_ricvae.estimators import registry
-from pyro_ricvae.estimators.defaults import automatic_epochs, automatic_floor, automatic_hidden, automatic_n_latent
+from pyro_ricvae.estimators.defaults import (
+    automatic_epochs,
+    automatic_floor,
+    automatic_hidden,
+    automatic_n_latent,
+    automatic_takeover,
+)
 from pyro_ricvae.guides import AmortizedNormal
 from pyro_ricvae.inference import Recipe
 from pyro_ricvae.inference.compile.precision import Precision
@@ -45,6 +51,8 @@ class Settings:
     engine_reason: str = ""
     learn_scale: bool = False
     kl: str = ""
+    likelihood_reason: str = ""
+    takeover: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as what JSON can hold."""
@@ -118,22 +126,24 @@ def choose_settings(arguments: Any, rows: Rows) -> tuple[Settings, Scaling, Tens
     """
     recipe = _recipe(arguments.recipe)
     is_image = len(rows.event_shape) > 1 or rows.values.dtype == np.uint8
-    likelihood, prior = registry.likelihood_name(arguments.likelihood), registry.prior_name(arguments.prior)
+    given = registry.resolved(arguments.likelihood)
+    likelihood, prior = registry.likelihood_name(given), registry.prior_name(arguments.prior)
     n_latent, hidden, epochs = _sizes(arguments, rows.values.shape, recipe.batch_size)
     passes = positive_int("train_passes", arguments.train_passes), positive_int("test_passes", arguments.test_passes)
-    floor = registry.floor_argument(arguments.floor, arguments.likelihood)
-    learn_scale = floor == "auto" and registry.takes(arguments.likelihood, "learn_scale")
+    floor = registry.floor_argument(arguments.floor, given)
+    learn_scale = floor == "auto" and registry.takes(given, "learn_scale")
     device = device_named(arguments.device)
 
-    template = registry.template(arguments.likelihood)
+    template = registry.template(given)
     scaling = fit_scaling(arguments.scaling, rows.values, template.support, is_image)
     x = standardised(scaling, rows.values)
     check_support(template, x)
     center = x.median(0).values
     step = quantisation_step(rows.values, scaling)
+    images = scaling.kind == "range"
     if floor == "auto":
-        floor = automatic_floor(x, center, step, images=scaling.kind == "range")
-    if floor is not None and registry.takes(arguments.likelihood, "scale"):
+        floor = automatic_floor(x, center, step, images=images)
+    if floor is not None and registry.takes(given, "scale"):
         floor = (floor[0], floor[0]) if learn_scale else (floor[1], floor[1])  # one scale, which no schedule moves
     settings = Settings(
         n_latent,
@@ -150,6 +160,8 @@ def choose_settings(arguments: Any, rows: Rows) -> tuple[Settings, Scaling, Tens
         arguments.engine,
         arguments.precision,
         learn_scale=learn_scale,
+        likelihood_reason=_reason(arguments.likelihood, images),
+        takeover=automatic_takeover(images=images) if registry.takes(given, "takeover") else None,
     )
     return settings, scaling, x, center
 
@@ -158,7 +170,8 @@ def build_pair(settings: Settings, arguments: Any, center: Tensor) -> tuple[VAE,
     """Return a new, untrained pair. `center`, of shape (d,), is the standardised rows' median."""
     recipe = settings.recipe
     n_features = len(center)
-    likelihood = registry.make_likelihood(arguments.likelihood, settings.floor, settings.learn_scale)
+    given = registry.resolved(arguments.likelihood)
+    likelihood = registry.make_likelihood(given, settings.floor, settings.learn_scale, settings.takeover)
     prior = registry.make_prior(arguments.prior, settings.n_latent)
     paths: dict[str, Any] = {"affine_path": recipe.affine_path}
     centred: dict[str, Any] = {"center": center if recipe.center else None}
@@ -192,6 +205,18 @@ def _sizes(arguments: Any, shape: tuple[int, ...], batch_size: int) -> tuple[int
     if isinstance(epochs, str) and epochs == "auto":
         epochs = automatic_epochs(n_rows, batch_size)
     return positive_int("n_latent", n_latent), positive_ints("hidden", hidden), positive_int("epochs", epochs)
+
+
+def _reason(likelihood: Any, images: bool) -> str:
+    """Return why a likelihood was taken."""
+    if not isinstance(likelihood, str) or likelihood != "auto":
+        return "as given"
+    share = automatic_takeover(images=images)
+    return (
+        "auto: cells are clean, with one scale, or dirty, each with its own; the share of each is found in training. "
+        f"The index-conditioned likelihood stands in its place for the first {share:.0%}, as for all "
+        f"{'images' if images else 'tables'}, and stays where clean cells cannot be told from dirty ones."
+    )
 
 
 def _recipe(recipe: Any) -> Recipe:

@@ -242,7 +242,7 @@ def test_the_estimator_gives_data_units_and_names(tmp_path: Path) -> None:
 
 def test_the_estimator_gives_images_their_shape() -> None:
     images = np.random.default_rng(0).integers(0, 256, size=(400, 4, 3), dtype=np.uint8)
-    est = rv.RiCVAE(2, hidden=(), epochs=2, random_state=0).fit(images)
+    est = rv.RiCVAE(2, hidden=(), epochs=2, likelihood="index_conditioned", random_state=0).fit(images)
     data = est.to_arviz(images[:6], n_draws=5, reference=images)
     np.testing.assert_array_equal(data.observed_data["x"], images[:6])
     assert data.posterior_predictive["x"].dims == ("chain", "draw", "row", "height", "width")

@@ -21,6 +21,7 @@ from pyro_ricvae.estimators import automatic_epochs, automatic_hidden, automatic
 from pyro_ricvae.estimators.ricvae import RiCVAE
 from pyro_ricvae.estimators.settings import choose_settings
 from pyro_ricvae.inference import Recipe
+from pyro_ricvae.pair import Switch
 
 pytestmark = pytest.mark.filterwarnings("ignore::pyro_ricvae.inference.TrainingWarning")
 
@@ -44,6 +45,7 @@ class Case(NamedTuple):
 
 def _fit(x: Any, **arguments: Any) -> RiCVAE:
     recipe = Recipe(batch_size=50, learning_rate=2e-2, warmup_steps=10)
+    arguments = {"likelihood": "index_conditioned", **arguments}
     return RiCVAE(hidden=(16,), epochs=40, recipe=recipe, random_state=0, device="cpu", **arguments).fit(x)
 
 
@@ -249,6 +251,21 @@ def test_auto_is_by_size() -> None:
     assert RiCVAE(**TINY).fit(x > 40).settings_["scaling"] == "robust"  # a table of yes and no
     assert np.array_equal(est.set_params(**TINY).fit_transform(x), est.transform(x))
     assert RiCVAE(**TINY).fit(x.reshape(18, 5, 2)).settings_["scaling"] == "range"
+
+
+def test_the_default_likelihood_says_what_it_is_and_why(tiny: RiCVAE) -> None:
+    x = np.arange(180.0).reshape(18, 10) % 97
+    for rows, kind, takeover in ((x, "tables", 0.1), (x.reshape(18, 5, 2), "images", 0.3)):
+        est = RiCVAE(**TINY).fit(rows)
+        assert isinstance(est.model_.likelihood, rv.likelihoods.SpikeAndSlab)
+        assert (est.settings_["likelihood"], est.settings_["takeover"]) == ("spike_and_slab", takeover)
+        assert est.model_.likelihood.schedule["mixed"] == Switch(takeover)
+        assert f"for the first {takeover:.0%}, as for all {kind}" in est.settings_["likelihood_reason"]
+        named = RiCVAE(likelihood="spike_and_slab", **TINY).fit(rows)
+        np.testing.assert_array_equal(named.clean(rows), est.clean(rows))
+        assert named.settings_ == est.settings_ | {"likelihood_reason": "as given"}
+    other = RiCVAE(likelihood="student_t", **TINY).fit(x).settings_
+    assert (other["takeover"], other["likelihood_reason"]) == (None, "as given")
 
 
 def test_scikit_learns_conventions_hold(tiny: RiCVAE) -> None:

@@ -143,7 +143,7 @@ def test_other_rows_than_those_of_fit_are_refused() -> None:
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"likelihood": "normal"}, r"likelihood to be one of \('index_conditioned', .* actual 'normal'"),
+        ({"likelihood": "normal"}, r"likelihood to be one of \('auto', 'index_conditioned', .* actual 'normal'"),
         (
             {"likelihood": LearnedNormal},
             r"torch.nn.Module or a function .* actual <class .* give an object",
