@@ -1,4 +1,4 @@
-"""What columns of a table are: those in which no cell can be judged, and why."""
+"""What columns of a table are: those in which no cell can be judged, and those in which one value stands out."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _FEW_ROWS = 10
+# A value that stands out: of so large a share, in a column of so many others.
+_LARGE_SHARE, _MANY_VALUES = 0.2, 10
 
 
 def not_judged(values: NDArray[Any], names: Sequence[str] | None = None) -> dict[int, str]:
@@ -31,7 +33,7 @@ def not_judged(values: NDArray[Any], names: Sequence[str] | None = None) -> dict
     n_rows = len(values)
     for j in range(values.shape[1]):
         column = values[:, j]
-        name = repr(str(names[j])) if names is not None else f"column {j}"
+        name = _name(j, names)
         if n_rows < _FEW_ROWS:
             found[j] = f"{name}: {n_rows} rows are too few"
         elif (column == column[0]).all():
@@ -39,6 +41,37 @@ def not_judged(values: NDArray[Any], names: Sequence[str] | None = None) -> dict
         elif _names_rows(column):
             found[j] = f"{name}: whole numbers that are all distinct, as row names are"
     return found
+
+
+def repeated(values: NDArray[Any], names: Sequence[str] | None = None) -> list[str]:
+    """Return in words which columns have a value that makes up a fifth of them or more, among ten others or more.
+
+    Such a value may stand for something else: one that is missing, or below what can be measured.
+
+    Parameters
+    ----------
+    values, names
+        As in `not_judged`.
+
+    Returns
+    -------
+    list of str
+        As "48% of 'insulin' equal 0: if that stands for a missing value, ...".
+    """
+    said = []
+    for j in range(values.shape[1]):
+        distinct, counts = np.unique(values[:, j], return_counts=True)
+        share = counts.max() / len(values)
+        if len(distinct) > _MANY_VALUES and share >= _LARGE_SHARE:
+            said.append(
+                f"{share:.0%} of {_name(j, names)} equal {distinct[counts.argmax()]:g}: if that stands for a value "
+                "that is missing, or could not be measured, it is taken for a measured one here."
+            )
+    return said
+
+
+def _name(j: int, names: Sequence[str] | None) -> str:
+    return repr(str(names[j])) if names is not None else f"column {j}"
 
 
 def _names_rows(column: NDArray[Any]) -> bool:

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pyro_ricvae._core.robust import most_decimals
+
 _CHUNK = 65_536
 
 
@@ -95,7 +97,8 @@ def with_cells(data: Any, mask: NDArray[np.bool_], values: NDArray[Any]) -> Any:
     mask : ndarray of bool, shape (n, d)
         Which cells.
     values : ndarray, shape (n, d)
-        Their values, in data units. Whole numbers where a column, or the array, holds such.
+        Their values, in data units; they get as many decimals as the others of a table's column have, none where they
+        are whole numbers.
 
     Returns
     -------
@@ -106,16 +109,25 @@ def with_cells(data: Any, mask: NDArray[np.bool_], values: NDArray[Any]) -> Any:
         changed = data.copy()
         for j in np.flatnonzero(mask.any(axis=0)):
             column = data.iloc[:, j].copy()
-            column[mask[:, j]] = _as_type(values[mask[:, j], j], column.dtype)
+            rounded = _to_decimals(values[mask[:, j], j], column.to_numpy(dtype=float, na_value=np.nan))
+            column[mask[:, j]] = _as_type(rounded, column.dtype)
             changed.isetitem(j, column)
         return changed
     is_tensor = isinstance(data, torch.Tensor)
     array = as_rows(data).values if is_tensor else np.asarray(data)
     changed = np.array(array).reshape(mask.shape)
+    if array.ndim == 2:
+        values = np.stack([_to_decimals(values[:, j], changed[:, j]) for j in range(values.shape[1])], axis=1)
     changed[mask] = _as_type(values[mask], changed.dtype)
     if is_tensor:
         return torch.as_tensor(changed.reshape(tuple(data.shape)), dtype=data.dtype, device=data.device)
     return changed.reshape(array.shape)
+
+
+def _to_decimals(values: NDArray[Any], column: NDArray[Any]) -> NDArray[Any]:
+    """Return values rounded to the decimals of a column; as they are where it has more than six."""
+    number = most_decimals(column)
+    return values if number is None else np.round(values, number)
 
 
 def _as_type(values: NDArray[Any], dtype: Any) -> NDArray[Any]:

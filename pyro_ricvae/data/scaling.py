@@ -49,14 +49,14 @@ class Scaling:
             "range", for images: all features from the smallest value to the largest, to [0, 1]; where stray values
             stretch that to more than three times the range of the middle 99.8% of the values, from that range's ends.
             "robust", for tables: each column centred at its median and divided by its robust standard deviation
-            (1.4826 times the median absolute deviation; where that is 0, as half of the values are equal, the same of
-            the other half; 1 for a constant column). Neither is moved by outliers.
+            (`_core.robust.robust_scale` has what each kind of column gets). Neither is moved by outliers.
             "none": as the data are.
 
         Returns
         -------
         Scaling
-            In float64. Multiplying `x` by a power of two multiplies centres and scales by it, exactly.
+            In float64. Multiplying `x` by a power of two multiplies centres and scales by it, exactly; but for the
+            scales of nearly constant columns, which depend on decimals.
 
         Raises
         ------

@@ -12,7 +12,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from pyro_ricvae._core.isolation import random_numbers
-from pyro_ricvae.data.columns import not_judged
+from pyro_ricvae.data.columns import not_judged, repeated
 from pyro_ricvae.data.scaling import Kind, Scaling
 from pyro_ricvae.estimators import dirt
 from pyro_ricvae.estimators.defaults import automatic_floor
@@ -102,7 +102,7 @@ class RiCVAE(PairEstimator):
     history_ : list of dict
         What training looked like: see `inference.Trainer`.
     warnings_ : list of str
-        What the watch on the run said.
+        What there is to know about columns (`data.columns.repeated`), and what the watch on the run said.
     contamination_ : float
         The share of dirty cells in the data, the mean of their probabilities; see `cell_probabilities`. NaN where there
         are none.
@@ -208,7 +208,12 @@ class RiCVAE(PairEstimator):
         kl = form_of_kl(new.model, new.guide, new.x)
         chosen = replace(settings, engine=choice.engine, precision=choice.precision, engine_reason=choice.reason, kl=kl)
         self._take_over(replace(new, settings=chosen))
-        self.history_, self.warnings_ = trainer.history, trainer.messages
+        tables = new.scaling.kind != "range"
+        self.history_ = trainer.history
+        self.warnings_ = [
+            *(repeated(new.rows.values, getattr(self, "feature_names_in_", None)) if tables else []),
+            *trainer.messages,
+        ]
         return self
 
     @classmethod

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pyro_ricvae.data.columns import not_judged
+from pyro_ricvae.data.columns import not_judged, repeated
 
 N = 60
 RNG = np.random.default_rng(0)
@@ -38,3 +38,16 @@ def test_few_rows_are_too_few() -> None:
     assert list(not_judged(RNG.normal(size=(9, 2)))) == [0, 1]
     assert "column 1: 9 rows are too few" in not_judged(RNG.normal(size=(9, 2)))[1]
     assert not_judged(RNG.normal(size=(10, 2))) == {}
+
+
+def test_a_value_that_makes_up_a_large_share_is_said() -> None:
+    readings = np.round(RNG.normal(50, 5, size=100), 1)
+    sentinel = np.where(np.arange(100) < 70, -200.0, readings)
+    some = np.where(np.arange(100) < 15, 0.0, readings)
+    codes = np.where(np.arange(100) < 90, 1.0, 2.0)
+    values = np.column_stack([readings, sentinel, some, codes])
+    assert repeated(values, ["a", "b", "c", "d"]) == [
+        "70% of 'b' equal -200: if that stands for a value that is missing, or could not be measured, it is taken for "
+        "a measured one here."
+    ]
+    assert repeated(values[:, 1:2])[0].startswith("70% of column 0 equal -200")

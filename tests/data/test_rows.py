@@ -267,7 +267,7 @@ def test_other_values_in_some_cells_leave_all_others_as_they_are() -> None:
     mask = np.array([[True, False], [False, True], [True, True]])
     values = np.array([[0.7, 9.0], [9.0, 1.6], [-5.0, 1e9]])
     for given in (
-        np.arange(6.0).reshape(3, 2),
+        np.arange(6.0).reshape(3, 2) / 7,
         np.arange(6, dtype=np.int16).reshape(3, 2),
         torch.arange(6).reshape(3, 2),
     ):
@@ -280,6 +280,12 @@ def test_other_values_in_some_cells_leave_all_others_as_they_are() -> None:
             np.testing.assert_array_equal(found[mask], values[mask])
         else:  # rounded, and within the bounds of the type
             assert found[mask].tolist() == [1, 2, -5, min(10**9, np.iinfo(before.dtype).max)]
+    assert with_cells(np.arange(6.0).reshape(3, 2), mask, values)[mask].tolist() == [
+        1,
+        2,
+        -5,
+        1e9,
+    ]  # whole, as they were
     frame = pd.DataFrame(
         {"yes": [True, False, True], "whole": pd.array([1, None, 3], dtype="Int64")}, index=list("abc")
     )
@@ -291,3 +297,13 @@ def test_other_values_in_some_cells_leave_all_others_as_they_are() -> None:
     assert changed["yes"].tolist() == [False, False, True]
     assert changed["whole"].tolist() == [1, 2, 8]
     assert frame["yes"].tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("container", [np.asarray, pd.DataFrame, torch.as_tensor])
+def test_other_values_have_the_decimals_of_their_column(container: Any) -> None:
+    data = np.array([[1.25, 10.0, 0.1], [3.5, 20.0, 1 / 3], [7.0, 5.0, 0.7]])
+    changed = with_cells(container(data), np.eye(3, dtype=bool)[[1, 0, 2]], np.full((3, 3), 2 / 3))
+    found = np.asarray(changed)
+    assert found[1, 0] == 0.67  # as 1.25
+    assert found[0, 1] == 1.0
+    assert found[2, 2] == 2 / 3  # whose column has more decimals than are written
