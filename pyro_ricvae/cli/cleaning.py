@@ -1,7 +1,10 @@
 """What a cleaning leaves on disk: the cleaned data, the scores of cells and rows, the model, a picture and a summary.
 
 ================================== ===================================================================================
-``cleaned.*`` or ``cleaned/``      the data as the model expects them, in the input's format
+``cleaned.*`` or ``cleaned/``      the data with their dirty cells replaced, in the input's format; with ``denoise``
+                                   every cell as the model expects it
+``changes.csv``                    of tables and arrays, a line for every cell that was replaced; see `changes`
+``cell_probabilities.*``           how probable it is that a cell is dirty, between 0 and 1
 ``cell_scores.npy`` (or ``.csv``)  a score for every cell, in nats: 0 is exactly as expected, higher is more outlying
 ``row_scores.csv``                 a line for every row; see `row_scores`
 ``picture.png``                    what fits least
@@ -11,7 +14,6 @@
 """
 
 import json
-import math
 import platform
 import shlex
 from importlib.metadata import version
@@ -25,21 +27,22 @@ from numpy.typing import NDArray
 from pyro_ricvae._core.robust import robust_deviation
 from pyro_ricvae.cli.files import DataFile
 from pyro_ricvae.cli.samples import data_range
+from pyro_ricvae.data.columns import repeated
 from pyro_ricvae.plots.rows import image_grid, largest, worst_cells
 from pyro_ricvae.plots.style import save
 
 if TYPE_CHECKING:
     from pyro_ricvae.estimators.ricvae import RiCVAE
 
-_FAR_FLOORS = 5
-# The score of a residual of that many floors under the index-conditioned likelihood.
-_FAR_CELL = 0.5 + math.log(_FAR_FLOORS)
 _FAR_ROW = 3.5  # after Iglewicz and Hoaglin (1993)
 _N_IMAGES = 12
 _N_LISTED = 20
+_N_COLUMNS = 5
 
 
-def write_cleaning(estimator: "RiCVAE", data: DataFile, folder: Path) -> dict[str, Any]:
+def write_cleaning(
+    estimator: "RiCVAE", data: DataFile, folder: Path, *, threshold: float = 0.5, denoise: bool = False
+) -> dict[str, Any]:
     """Write what a fitted estimator makes of the data it was fitted on, as the module says.
 
     Parameters
@@ -50,6 +53,10 @@ def write_cleaning(estimator: "RiCVAE", data: DataFile, folder: Path) -> dict[st
         The data.
     folder : Path
         An existing folder.
+    threshold : float, default=0.5
+        Cells that are dirty with a higher probability are replaced.
+    denoise : bool, default=False
+        Whether every cell is.
 
     Returns
     -------
@@ -57,23 +64,66 @@ def write_cleaning(estimator: "RiCVAE", data: DataFile, folder: Path) -> dict[st
         The summary, still without the times, which the caller adds before `write_summary`.
     """
     values = model_input(data)
-    cleaned = np.asarray(estimator.clean(values))
+    expected = np.asarray(estimator.clean(values))
+    probabilities = np.asarray(estimator.cell_probabilities(values))
     cells = np.asarray(estimator.cell_scores(values))
     scores = np.asarray(estimator.score_samples(values))
-    data.write(cleaned, folder, "cleaned")
-    if data.header is None:
-        np.save(folder / "cell_scores.npy", cells)
+    cleaned, is_changed = expected, None
+    if denoise:
+        data.write(cleaned, folder, "cleaned")
     else:
-        data.frame(cells).to_csv(folder / "cell_scores.csv", index=not isinstance(data.labels, pd.RangeIndex))
+        cleaned = np.asarray(estimator.repair(values, threshold))
+        is_changed = cleaned != data.values
+        data.write_cells(cleaned, is_changed, folder, "cleaned")
+        if data.kind != "images":
+            changes(data, cleaned, is_changed, probabilities).to_csv(folder / "changes.csv", index=False)
+    for name, figures in (("cell_probabilities", probabilities), ("cell_scores", cells)):
+        if data.header is None:
+            np.save(folder / f"{name}.npy", figures)
+        else:
+            data.frame(figures).to_csv(folder / f"{name}.csv", index=not isinstance(data.labels, pd.RangeIndex))
     row_scores(data, scores, cells).to_csv(folder / "row_scores.csv", index=False)
     estimator.save(folder / "model")
-    _draw(estimator, data, cleaned, cells, scores, folder / "picture.png")
-    return _summary(estimator, data, cleaned, cells, scores)
+    shown = cleaned if data.kind == "images" else expected
+    _draw(estimator, data, shown, cells, scores, folder / "picture.png")
+    dirty = _dirty(estimator, data, probabilities > threshold, is_changed)
+    return _summary(estimator, data, expected, cells, scores, {"threshold": threshold, "denoised": denoise, **dirty})
 
 
 def model_input(data: DataFile) -> NDArray[Any] | pd.DataFrame:
     """Return the values as estimators take them: a table with its columns' names, else an array."""
     return data.values if data.header is None else data.frame(data.values)
+
+
+def changes(
+    data: DataFile, repaired: NDArray[Any], is_changed: NDArray[np.bool_], probabilities: NDArray[Any]
+) -> pd.DataFrame:
+    """Return a line for every cell that was replaced, by rows and then by columns.
+
+    Parameters
+    ----------
+    data : DataFile
+        The data.
+    repaired, probabilities : ndarray, of the data's shape
+        What they are with dirty cells replaced, and how probable dirt is in each.
+    is_changed : ndarray of bool, of the data's shape
+        Which cells were.
+
+    Returns
+    -------
+    DataFrame
+        ``row``: its name, or its number from 0; ``column``: its name, or its index from 0; ``value``: as it came;
+        ``replaced_by``; ``probability`` that it was dirty.
+    """
+    where = np.argwhere(is_changed)
+    columns = {
+        "row": data.labels[where[:, 0]],
+        "column": [_cell_name(data, tuple(cell)) for cell in where[:, 1:]],
+        "value": [f"{value:.15g}" for value in data.values[is_changed]],
+        "replaced_by": [f"{value:.15g}" for value in repaired[is_changed]],
+        "probability": probabilities[is_changed].round(4),
+    }
+    return pd.DataFrame(columns)
 
 
 def row_scores(data: DataFile, scores: NDArray[Any], cells: NDArray[Any]) -> pd.DataFrame:
@@ -124,9 +174,11 @@ def describe(summary: dict[str, Any], out: Path) -> str:
     return "\n".join(
         [
             f"Cleaned {rows['n']} {what} from {given['path']} in {summary['seconds']['total']:.0f} s.",
-            f"{cells['n_far']} of {cells['n']} cells ({cells['n_far'] / cells['n']:.1%}) are far from what the model "
-            f"expects; the farthest is row {worst['row']}, cell {worst['cell']}: {worst['value']:.6g}, where "
-            f"{worst['expected']:.6g} is expected.",
+            f"{cells['n_dirty']} of {cells['n']} cells ({cells['n_dirty'] / cells['n']:.1%}) are dirty with a "
+            f"probability above {cells['threshold']:g}{_replaced(cells)}.",
+            f"The farthest from what is expected is row {worst['row']}, cell {worst['cell']}: {worst['value']:.6g}, "
+            f"where {worst['expected']:.6g} is.",
+            *(f"Note: {note}" for note in cells["notes"]),
             f"{rows['n_far']} rows ({rows['n_far'] / rows['n']:.1%}) fit far less than the others; "
             f"those that fit least: {least}.",
             f"Written to {out}: look at picture.png first, then at row_scores.csv and summary.json.",
@@ -137,12 +189,50 @@ def describe(summary: dict[str, Any], out: Path) -> str:
     )
 
 
+def _replaced(cells: dict[str, Any]) -> str:
+    """Return in words what was done with dirty cells."""
+    if cells["denoised"]:
+        return "; every cell is now what the model makes of it"
+    columns = list(cells["changed"].items())
+    listed = ", ".join(f"{number} in {name!r}" for name, number in columns[:_N_COLUMNS])
+    more = ", ..." if len(columns) > _N_COLUMNS else ""
+    if not cells["n_changed"]:
+        return ": nothing was replaced"
+    return f", and have been replaced{f' ({listed}{more}; see changes.csv)' if columns else ''}"
+
+
+def _dirty(
+    estimator: "RiCVAE", data: DataFile, is_dirty: NDArray[np.bool_], is_changed: NDArray[np.bool_] | None
+) -> dict[str, Any]:
+    """Return what the summary says of dirty cells: how many, in which columns, and which cannot be judged."""
+    changed: dict[str, int] = {}
+    notes = [f"{why}; its cells are left as they are." for why in estimator.not_judged_.values()]
+    if data.header is not None:
+        notes = [*repeated(data.values, list(map(str, data.header.columns))), *notes]
+        if is_changed is not None:
+            counts = pd.Series(is_changed.sum(axis=0), index=data.header.columns.map(str))
+            changed = {
+                str(name): int(number) for name, number in counts[counts > 0].sort_values(ascending=False).items()
+            }
+    return {
+        "n_dirty": int(is_dirty.sum()),
+        "n_changed": None if is_changed is None else int(is_changed.sum()),
+        "changed": changed,
+        "notes": notes,
+    }
+
+
 def _cell_name(data: DataFile, cell: tuple[Any, ...]) -> str:
     return " ".join(map(str, cell)) if data.header is None else str(data.header.columns[cell[0]])
 
 
 def _summary(
-    estimator: "RiCVAE", data: DataFile, cleaned: NDArray[Any], cells: NDArray[Any], scores: NDArray[Any]
+    estimator: "RiCVAE",
+    data: DataFile,
+    expected: NDArray[Any],
+    cells: NDArray[Any],
+    scores: NDArray[Any],
+    dirty: dict[str, Any],
 ) -> dict[str, Any]:
     median = np.median(scores)
     spread = robust_deviation(scores)
@@ -167,14 +257,13 @@ def _summary(
         },
         "cells": {
             "n": cells.size,
-            "n_far": int((cells > _FAR_CELL).sum()),
-            "far_means": f"more than {_FAR_FLOORS} times the floor from the value expected",
+            **dirty,
             "worst": [
                 {
                     "row": str(data.labels[cell[0]]),
                     "cell": _cell_name(data, cell[1:]),
                     "value": data.values[cell].item(),
-                    "expected": cleaned[cell].item(),
+                    "expected": expected[cell].item(),
                     "score": float(cells[cell]),
                 }
                 for cell in largest(cells, _N_LISTED)
@@ -188,13 +277,13 @@ def _summary(
 
 
 def _draw(
-    estimator: "RiCVAE", data: DataFile, cleaned: NDArray[Any], cells: NDArray[Any], scores: NDArray[Any], path: Path
+    estimator: "RiCVAE", data: DataFile, expected: NDArray[Any], cells: NDArray[Any], scores: NDArray[Any], path: Path
 ) -> None:
     if data.kind == "images":
         rows = [row for (row,) in largest(-scores, _N_IMAGES)]
         by_pixel = cells.sum(axis=-1) if cells.ndim == 4 else cells
         figure = image_grid(
-            {"dirty": data.values[rows], "cleaned": cleaned[rows], "cell scores": by_pixel[rows]},
+            {"dirty": data.values[rows], "cleaned": expected[rows], "cell scores": by_pixel[rows]},
             titles=[Path(str(data.labels[row])).stem for row in rows],
             limits=data_range(estimator),
             heat={"cell scores"},
@@ -202,5 +291,5 @@ def _draw(
         save(figure, path)
         return
     names = [_cell_name(data, cell) for cell in np.ndindex(data.values.shape[1:])]
-    values, expected, by_cell = (array.reshape(len(array), -1) for array in (data.values, cleaned, cells))
+    values, expected, by_cell = (array.reshape(len(array), -1) for array in (data.values, expected, cells))
     save(worst_cells(values, expected, by_cell, rows=data.labels.tolist(), columns=names, n=_N_LISTED), path)

@@ -24,7 +24,17 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from pyro_ricvae.cli.readers import IMAGE_SUFFIXES, InputError, png_name, read_csv, read_images, read_npy, read_npz
+from pyro_ricvae._core.robust import most_decimals
+from pyro_ricvae.cli.readers import (
+    IMAGE_SUFFIXES,
+    InputError,
+    png_name,
+    read_csv,
+    read_images,
+    read_npy,
+    read_npz,
+    read_text,
+)
 
 __all__ = ["DataFile", "InputError", "read"]
 
@@ -117,6 +127,36 @@ class DataFile:
                 archive.open(f"{self.key}.npy", "w", force_zip64=True) as file,
             ):
                 np.lib.format.write_array(file, values, allow_pickle=False)
+        return path
+
+    def write_cells(self, values: NDArray[Any], is_changed: NDArray[np.bool_], folder: str | Path, stem: str) -> Path:
+        """Write the data with other values in some cells, all others as they stand in the input.
+
+        Parameters
+        ----------
+        values : ndarray
+            Of the shape of ``self.values``, in data units.
+        is_changed : ndarray of bool, of the same shape
+            Which cells get another value: in a table with as many decimals as the others of its column.
+        folder, stem
+            As in `write`.
+
+        Returns
+        -------
+        Path
+            What was written.
+        """
+        if self.header is None:
+            return self.write(np.where(is_changed, values, self.values), folder, stem)
+        text = read_text(self.path)
+        first = text.shape[1] - self.values.shape[1]  # 1 where there are row names
+        for j in map(int, np.flatnonzero(is_changed.any(axis=0))):
+            number = most_decimals(self.values[:, j])
+            for i in map(int, np.flatnonzero(is_changed[:, j])):
+                value = values[i, j].item()
+                text.iat[i, first + j] = repr(value) if number is None else f"{value:.{number}f}"
+        path = Path(folder) / (stem + self.format)
+        text.to_csv(path, index=False)
         return path
 
 

@@ -129,23 +129,38 @@ def main() -> None:
     "columns for tables, in fractions of the range for images.",
 )  # fmt: skip
 @_TRAIN_PASSES
-@click.option("--passes", type=int, metavar="M", default=1, show_default=True, help="Passes when cleaning.")
+@click.option("--passes", type=_WHOLE, metavar="M", default="auto", show_default=True, help="Passes when cleaning.")
 @click.option(
     "--scaling", type=click.Choice(["auto", "range", "robust", "none"]), default="auto", show_default=True,
     help="How the data are standardised inside: images by their range, tables by columns, robustly.",
 )  # fmt: skip
+@click.option(
+    "--threshold", type=click.FloatRange(0, 1), metavar="P", default=0.5, show_default=True,
+    help="Replace cells that are dirty with a higher probability.",
+)  # fmt: skip
+@click.option("--denoise", is_flag=True, help="Replace every cell by what the model makes of it.")
 @_SEED
 @_DEVICE
 @_OVERWRITE
 @_QUIET
 def clean(
-    input_path: Path, out: Path, key: str | None, overwrite: bool, quiet: bool, seed: int, passes: int, **settings: Any
+    input_path: Path,
+    out: Path,
+    key: str | None,
+    threshold: float,
+    denoise: bool,
+    overwrite: bool,
+    quiet: bool,
+    seed: int,
+    passes: Any,
+    **settings: Any,
 ) -> None:
-    """Fit a model on INPUT, and write what it makes of it into a new folder.
+    """Fit a model on INPUT, and write the data with their dirty cells replaced into a new folder.
 
     INPUT is an .npy, .npz or .csv file (with column names), or a folder of PNG or JPEG images. The folder gets the
-    cleaned data in the same format, a score for every cell (higher: more outlying) and row (lower: more outlying), a
-    picture of what fits least, a summary and the model.
+    cleaned data in the same format, all other cells as they were; a list of the changes; for every cell the probability
+    that it is dirty, and a score (higher: more outlying), for every row a score (lower: more outlying); a picture of
+    what fits least, a summary and the model.
     """
     from pyro_ricvae.cli import cleaning
     from pyro_ricvae.cli.files import read
@@ -160,7 +175,7 @@ def clean(
         estimator = RiCVAE(**settings, test_passes=passes, random_state=seed, verbose=False if quiet else "auto")
         estimator.fit(cleaning.model_input(data))
         fitted = time.perf_counter()
-        summary = cleaning.write_cleaning(estimator, data, folder)
+        summary = cleaning.write_cleaning(estimator, data, folder, threshold=threshold, denoise=denoise)
         summary["seconds"] = {"fit": round(fitted - start, 2), "total": round(time.perf_counter() - start, 2)}
         cleaning.write_summary(summary, folder)
     if not quiet:

@@ -78,7 +78,10 @@ _ROW_NAMES = "Unnamed: 0"  # what pandas calls a first column without a name
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """Return the table of a .csv file, all columns numeric; a first column without a name becomes the index."""
+    """Return the table of a .csv file, all columns numeric; a first column without a name becomes the index.
+
+    So does one that pandas has named: an index that was saved, and read, and saved again.
+    """
     try:
         names = _header(path)
         with warnings.catch_warnings():
@@ -88,7 +91,7 @@ def read_csv(path: Path) -> pd.DataFrame:
                 index_col=False,
                 low_memory=False,
                 encoding="utf-8-sig",
-                dtype=None if names[0] else {_ROW_NAMES: str},
+                dtype={_ROW_NAMES: str} if _names_rows(names[0]) else None,
             )
         if frame.isna().any(axis=None):  # a line with too few cells reads as missing values
             _check_lengths(path, len(names))
@@ -100,10 +103,22 @@ def read_csv(path: Path) -> pd.DataFrame:
             f"Expected {path} to be text in UTF-8, actual {error.reason} at byte {error.start}: "
             "save the table as CSV in UTF-8."
         ) from error
-    if not names[0].strip():
-        frame = frame.set_index(frame.columns[0]).rename_axis(None)
+    if _names_rows(names[0]):
+        frame = frame.set_index(frame.columns[0]).rename_axis(names[0].strip() or None)
     _check_cells(path, frame)
     return frame
+
+
+def _names_rows(name: str) -> bool:
+    """Return whether a first column of that name holds row names."""
+    return name.strip() in ("", _ROW_NAMES)
+
+
+def read_text(path: Path) -> pd.DataFrame:
+    """Return the cells of a .csv file that `read_csv` has read, row names among them, as they are written there."""
+    names = _header(path)
+    text = pd.read_csv(path, index_col=False, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    return text.set_axis([names[0], *text.columns[1:]], axis=1)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:

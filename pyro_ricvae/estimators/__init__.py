@@ -9,6 +9,8 @@ with extra("estimators"):
         automatic_floor,
         automatic_hidden,
         automatic_n_latent,
+        automatic_takeover,
+        automatic_test_passes,
     )
     from pyro_ricvae.estimators.pursuit import principal_component_pursuit
     from pyro_ricvae.estimators.ricvae import RiCVAE
@@ -22,6 +24,8 @@ __all__ = [
     "automatic_floor",
     "automatic_hidden",
     "automatic_n_latent",
+    "automatic_takeover",
+    "automatic_test_passes",
     "load",
     "principal_component_pursuit",
 ]

@@ -80,3 +80,11 @@ def automatic_takeover(*, images: bool) -> float:
     model learns it.
     """
     return _TAKEOVER[images]
+
+
+def automatic_test_passes(train_passes: int, *, repairs: bool) -> int:
+    """Return the number of passes at test time: 2 where passes repair rows, and were trained to; else 1.
+
+    The first pass finds what is dirty, the second reads the row without it: docs/results/recycling.md.
+    """
+    return 2 if repairs and train_passes > 1 else 1

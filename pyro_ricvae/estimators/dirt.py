@@ -15,8 +15,8 @@ from pyro_ricvae.pair import Guide, Model, likelihood_of
 _MOST_CELLS, _STEPS = 100_000, 100
 
 
-def residuals_of(model: Model, guide: Guide, x: Tensor) -> Tensor | None:
-    """Return the residuals of evenly spaced rows, of about 100,000 cells.
+def residuals_of(model: Model, guide: Guide, x: Tensor, passes: int) -> Tensor | None:
+    """Return the residuals of evenly spaced rows, of about 100,000 cells, after so many passes.
 
     None where there are none: the likelihood has no mean, or is one of yes and no.
     """
@@ -25,7 +25,7 @@ def residuals_of(model: Model, guide: Guide, x: Tensor) -> Tensor | None:
         return None
     rows = x[:: max(1, x.numel() // _MOST_CELLS)]
     try:
-        return rows - predictive.reconstruct(model, guide, rows)
+        return rows - predictive.reconstruct(model, guide, rows, passes)
     except ValueError:  # there is no mean, and so nothing to clean with either
         return None
 

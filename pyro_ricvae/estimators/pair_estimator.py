@@ -3,7 +3,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, SupportsFloat
+from typing import Any, Literal, SupportsFloat
 
 import numpy as np
 import torch
@@ -49,7 +49,7 @@ class PairEstimator(RowEstimator):
     settings_: dict[str, Any]
     history_: list[dict[str, Any]]
     contamination_: float
-    test_passes: int
+    test_passes: int | Literal["auto"]
     random_state: Any
     _dirt: SpikeAndSlab | None
     not_judged_: dict[int, str]
@@ -327,7 +327,8 @@ class PairEstimator(RowEstimator):
         return probability
 
     def _passes(self, passes: int | None) -> int:
-        return positive_int("passes", self.test_passes if passes is None else passes)
+        chosen = self.test_passes if passes is None else passes
+        return positive_int("passes", self.settings_["test_passes"] if chosen == "auto" else chosen)
 
     def _standardised(self, data: Any) -> tuple[Rows, Tensor]:
         """Return checked rows, as they came and in standardised units."""

@@ -53,8 +53,8 @@ class RiCVAE(PairEstimator):
         is affine.
     train_passes : int, default=2
         The number N of passes in training. 1 is the iC-VAE.
-    test_passes : int, default=1
-        The number M of passes at test time.
+    test_passes : int or "auto", default="auto"
+        The number M of passes at test time; "auto": `estimators.automatic_test_passes`.
     likelihood : str, torch.nn.Module or callable, default="auto"
         "auto" is "spike_and_slab", which finds by itself how much is dirty and how precise clean cells are. Or one of
         "index_conditioned" (the paper's), "inverse_gamma", "fixed_normal", "shared_normal",
@@ -130,7 +130,7 @@ class RiCVAE(PairEstimator):
         *,
         hidden: Sequence[int] | Literal["auto"] = "auto",
         train_passes: int = 2,
-        test_passes: int = 1,
+        test_passes: int | Literal["auto"] = "auto",
         likelihood: str | nn.Module | Callable[..., Any] = "auto",
         prior: str | nn.Module | TorchDistribution = "standard_normal",
         floor: float | tuple[float, float] | Literal["auto"] = "auto",
@@ -237,8 +237,8 @@ class RiCVAE(PairEstimator):
         history : sequence of dict, default=()
             What the training looked like.
         **arguments
-            Of the estimator, such as ``scaling="none"``, ``test_passes=2``, ``random_state=0``. Likelihood, prior,
-            floor and n_latent are the model's, which these may repeat. Where a new estimator of these arguments would
+            Of the estimator, such as ``scaling="none"``, ``test_passes=2`` (1 by default), ``random_state=0``. Likelihood,
+            prior, floor and n_latent are the model's, which these may repeat. Where a new estimator of these arguments would
             build such a pair (give it the networks' ``hidden``), `load` needs no more than any estimator; otherwise it
             asks for ``pair=``.
 
@@ -269,6 +269,7 @@ class RiCVAE(PairEstimator):
         parts = {} if likelihood is None else likelihood_arguments(likelihood)
         if arguments.get("floor") == "auto":
             del arguments["floor"]  # the model's
+        arguments.setdefault("test_passes", 1)  # it may not have been trained to take more
         estimator = cls(**{**parts, **prior_arguments(model.prior), **arguments})
         new = prepare(estimator, X)
         taken = replace(new, model=model.to(new.settings.device), guide=guide.to(new.settings.device))
@@ -293,7 +294,7 @@ class RiCVAE(PairEstimator):
         names = getattr(self, "feature_names_in_", None)
         self.not_judged_ = {} if images else not_judged(new.rows.values, names)
         self._dirt, self.contamination_ = None, math.nan
-        residuals = dirt.residuals_of(self.model_, self.guide_, new.x)
+        residuals = dirt.residuals_of(self.model_, self.guide_, new.x, new.settings.test_passes)
         if residuals is not None:
             floor = automatic_floor(new.x, new.center, new.settings.quantisation_step, images=images)[1]
             self._dirt = dirt.components(self.model_, residuals, floor)
@@ -310,7 +311,7 @@ class RiCVAE(PairEstimator):
                 "define _to_save and _from_saved."
             )
         description = {
-            "settings": self.settings_ | {"test_passes": self.test_passes},  # it may have been set since
+            "settings": self.settings_ | {"test_passes": self._passes(None)},  # it may have been set since
             "is_own_pair": self._is_own_pair,
             "random_state": int(self.random_state) if isinstance(self.random_state, Integral) else None,
             "warnings": self.warnings_,

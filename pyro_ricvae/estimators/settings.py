@@ -20,6 +20,7 @@ from pyro_ricvae.estimators.defaults import (
     automatic_hidden,
     automatic_n_latent,
     automatic_takeover,
+    automatic_test_passes,
 )
 from pyro_ricvae.guides import AmortizedNormal
 from pyro_ricvae.inference import Recipe
@@ -129,12 +130,15 @@ def choose_settings(arguments: Any, rows: Rows) -> tuple[Settings, Scaling, Tens
     given = registry.resolved(arguments.likelihood)
     likelihood, prior = registry.likelihood_name(given), registry.prior_name(arguments.prior)
     n_latent, hidden, epochs = _sizes(arguments, rows.values.shape, recipe.batch_size)
-    passes = positive_int("train_passes", arguments.train_passes), positive_int("test_passes", arguments.test_passes)
+    train_passes = positive_int("train_passes", arguments.train_passes)
+    test_passes = arguments.test_passes
     floor = registry.floor_argument(arguments.floor, given)
     learn_scale = floor == "auto" and registry.takes(given, "learn_scale")
     device = device_named(arguments.device)
 
     template = registry.template(given)
+    if isinstance(test_passes, str) and test_passes == "auto":
+        test_passes = automatic_test_passes(train_passes, repairs=getattr(template, "recycle", None) == "repair")
     scaling = fit_scaling(arguments.scaling, rows.values, template.support, is_image)
     x = standardised(scaling, rows.values)
     check_support(template, x)
@@ -148,7 +152,8 @@ def choose_settings(arguments: Any, rows: Rows) -> tuple[Settings, Scaling, Tens
     settings = Settings(
         n_latent,
         hidden,
-        *passes,
+        train_passes,
+        positive_int("test_passes", test_passes),
         epochs,
         likelihood,
         prior,

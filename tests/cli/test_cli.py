@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -72,12 +73,15 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_table_is_cleaned_into_its_own_format(table: Path) -> None:
     out = table / "out"
     names = {"cleaned.csv", "cell_scores.csv", "row_scores.csv", "picture.png", "summary.json", "model", ".ricvae"}
+    names |= {"changes.csv", "cell_probabilities.csv"}
     assert {path.name for path in out.iterdir()} == names
     est = load(out / "model")
     read_back = read(out / "cleaned.csv")
     assert read_back.labels.tolist() == list(TABLE.index)
     data = cleaning.model_input(read(table / "table.csv"))
-    np.testing.assert_allclose(read_back.values, est.clean(data), rtol=1e-5)
+    np.testing.assert_allclose(read_back.values, est.repair(data, threshold=0.5), rtol=1e-5)
+    probabilities = pd.read_csv(out / "cell_probabilities.csv", index_col=0)
+    pd.testing.assert_frame_equal(probabilities, est.cell_probabilities(data), rtol=1e-4, atol=1e-5)
     cells = pd.read_csv(out / "cell_scores.csv", index_col=0)
     pd.testing.assert_frame_equal(cells, est.cell_scores(data), rtol=1e-4, atol=1e-5)
     rows = pd.read_csv(out / "row_scores.csv")
@@ -96,14 +100,20 @@ def test_the_summary_says_what_was_done_and_found(table: Path) -> None:
     assert summary["settings"]["floor_end"] > 0
     cells = pd.read_csv(table / "out" / "cell_scores.csv", index_col=0)
     assert summary["cells"]["n"] == 200
-    assert summary["cells"]["n_far"] == (cells > 0.5 + np.log(5)).to_numpy().sum()
+    probabilities = pd.read_csv(table / "out" / "cell_probabilities.csv", index_col=0)
+    is_dirty = (probabilities > 0.5).to_numpy()
+    assert summary["cells"]["n_dirty"] == is_dirty.sum() > 0
+    assert (summary["cells"]["threshold"], summary["cells"]["denoised"]) == (0.5, False)
+    assert summary["cells"]["changed"] == {
+        name: number for name, number in (probabilities > 0.5).sum().items() if number > 0
+    }
     worst = summary["cells"]["worst"]
     assert len(worst) == len(summary["rows"]["worst"]) == 20
     assert [cell["score"] for cell in worst] == pytest.approx(sorted(cells.to_numpy().ravel())[:-21:-1])
-    cleaned = pd.read_csv(table / "out" / "cleaned.csv", index_col=0)
+    expected = load(table / "out" / "model").clean(TABLE)
     for cell in worst:
         assert cell["value"] == TABLE.loc[cell["row"], cell["cell"]]
-        assert cell["expected"] == pytest.approx(cleaned.loc[cell["row"], cell["cell"]])
+        assert cell["expected"] == pytest.approx(expected.loc[cell["row"], cell["cell"]])
     rows = pd.read_csv(table / "out" / "row_scores.csv").sort_values("score")
     assert [row["row"] for row in summary["rows"]["worst"]] == rows["row"].tolist()[:20]
     limit = rows["score"].median() - 3.5 * 1.4826 * (rows["score"] - rows["score"].median()).abs().median()
@@ -115,17 +125,110 @@ def test_the_summary_says_what_was_done_and_found(table: Path) -> None:
 def test_people_are_told_what_was_found_and_what_to_do_next(table: Path) -> None:
     printed = (table / "stdout.txt").read_text()
     assert printed.startswith("Cleaned 40 rows of 5 columns from ")
-    assert "the farthest is row r7, cell c d: 1e+06, where " in printed
+    assert "The farthest from what is expected is row r7, cell c d: 1e+06, where " in printed
+    assert re.search(r"\d+ of 200 cells \([\d.]+%\) are dirty with a probability above 0.5, and have been rep", printed)
     assert f"ricvae score {table / 'out' / 'model'} NEW.csv" in printed
     warned = json.loads((table / "out" / "summary.json").read_text())["warnings"]
     assert (table / "stderr.txt").read_text() == "".join(f"Warning: {text}\n" for text in warned)
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table as people write it, names of rows first, with two gross errors, and what became of it in out."""
+    rng = np.random.default_rng(1)
+    a = rng.normal(50, 5, size=80)
+    lines = [
+        f'r{i:03d},"{a[i]:.2f}",{0.5 * a[i] + rng.normal(0, 0.2):.1f},{round(a[i] / 5 + rng.normal(0, 0.1))},21.50,7'
+        for i in range(80)
+    ]
+    lines[4] = lines[4].replace(",21.50,", ",-999,")
+    cells = lines[9].split(",")
+    lines[9] = ",".join([*cells[:2], "9999.0", *cells[3:]])
+    folder = tmp_path_factory.mktemp("written")
+    (folder / "table.csv").write_text("\n".join([',"a, b",half,count,stuck,same', *lines]) + "\n")
+    result = _ricvae("clean", folder / "table.csv", "--out", folder / "out", "--hidden", "8", "--epochs", 300)
+    assert result.exit_code == 0, result.output
+    (folder / "stdout.txt").write_text(result.stdout)
+    return folder
+
+
+def test_cells_that_are_not_dirty_stay_as_they_are_written(written: Path) -> None:
+    before, after = (
+        [line.split(",") for line in file.read_text().replace('"a, b"', "a").replace('"', "").splitlines()]
+        for file in (written / "table.csv", written / "out" / "cleaned.csv")
+    )
+    changed = {
+        (one[0], before[0][j]): (one[j], other[j])
+        for one, other in zip(before, after, strict=True)
+        for j in range(len(one))
+        if one[j] != other[j]
+    }
+    assert changed.keys() >= {("r004", "stuck"), ("r009", "half")}
+    assert len(changed) <= 6
+    assert changed["r004", "stuck"] == ("-999", "21.5")
+    half = float(changed["r009", "half"][1])
+    assert half == pytest.approx(0.5 * float(before[10][1]), abs=2)
+    assert re.fullmatch(r"\d+\.\d", changed["r009", "half"][1])  # one decimal, as its column has
+    listed = pd.read_csv(written / "out" / "changes.csv")
+    assert list(listed) == ["row", "column", "value", "replaced_by", "probability"]
+    assert set(zip(listed["row"], listed["column"].replace("a, b", "a"), strict=True)) == set(changed)
+    assert listed["row"].is_monotonic_increasing
+    assert (listed["probability"] > 0.5).all()
+    found = listed.set_index(["row", "column"])
+    assert found.loc[("r009", "half"), ["value", "replaced_by"]].tolist() == [9999.0, half]
+    printed = (written / "stdout.txt").read_text()
+    assert f"{len(changed)} of 400 cells" in printed
+    assert "Note: 'same': all values are 7; its cells are left as they are.\n" in printed
+
+
+def test_every_cell_is_replaced_where_that_is_asked_for(written: Path, tmp_path: Path) -> None:
+    options = ["--hidden", "8", "--epochs", "3", "--denoise"]
+    result = _ricvae("clean", written / "table.csv", "--out", tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    assert "; every cell is now what the model makes of it." in result.stdout
+    data = cleaning.model_input(read(written / "table.csv"))
+    expected = load(tmp_path / "out" / "model").clean(data)
+    cleaned = read(tmp_path / "out" / "cleaned.csv").values
+    np.testing.assert_allclose(cleaned[:, :2], expected.to_numpy()[:, :2], rtol=1e-5)
+    np.testing.assert_array_equal(cleaned[:, 2], expected["count"].round())
+    assert not (tmp_path / "out" / "changes.csv").exists()
+
+
+def test_what_is_replaced_is_by_the_threshold(written: Path, tmp_path: Path) -> None:
+    options = ["--hidden", "8", "--epochs", "3", "--threshold"]
+    numbers = {}
+    for threshold in (0.0, 0.9, 1.0):
+        out = tmp_path / str(threshold)
+        assert _ricvae("clean", written / "table.csv", "--out", out, *options, threshold).exit_code == 0
+        numbers[threshold] = json.loads((out / "summary.json").read_text())["cells"]["n_changed"]
+    assert numbers[0.0] > numbers[0.9] >= numbers[1.0] == 0
+    assert (tmp_path / "1.0" / "cleaned.csv").read_text().replace('"', "") == (
+        (written / "table.csv").read_text().replace('"', "")
+    )
+    _refused(_ricvae("clean", written / "table.csv", "--out", tmp_path / "x", *options, 1.5), "1.5 is not in the range")
+
+
+def test_a_saved_index_is_names_of_rows(tmp_path: Path) -> None:
+    table = TABLE.reset_index(drop=True)
+    table.to_csv(tmp_path / "once.csv")
+    pd.read_csv(tmp_path / "once.csv").to_csv(tmp_path / "twice.csv", index=False)
+    assert (tmp_path / "twice.csv").read_text().startswith("Unnamed: 0,a,")
+    for options in ((), ("--denoise",)):
+        out = tmp_path / f"out{len(options)}"
+        assert _ricvae("clean", tmp_path / "twice.csv", "--out", out, *QUICK, *options).exit_code == 0
+        cleaned = pd.read_csv(out / "cleaned.csv")
+        assert list(cleaned) == ["Unnamed: 0", *TABLE.columns]
+        assert cleaned["Unnamed: 0"].tolist() == list(range(40))
+        assert len(pd.read_csv(out / "cell_scores.csv").columns) == 6
+
+
 def test_images_are_cleaned_into_a_folder_of_images(images: Path) -> None:
     cleaned = read(images / "out" / "cleaned")
     assert (cleaned.values.shape, cleaned.values.dtype) == ((30, 4, 5), np.uint8)
-    expected = load(images / "out" / "model").clean(IMAGES)
-    np.testing.assert_array_equal(cleaned.values, np.clip(np.rint(expected), 0, 255))
+    expected = load(images / "out" / "model").repair(IMAGES, threshold=0.5)
+    np.testing.assert_array_equal(cleaned.values, expected)
+    assert np.load(images / "out" / "cell_probabilities.npy").shape == (30, 4, 5)
+    assert not (images / "out" / "changes.csv").exists()
     cells = np.load(images / "out" / "cell_scores.npy")
     assert cells.shape == (30, 4, 5)
     rows = pd.read_csv(images / "out" / "row_scores.csv")
@@ -238,7 +341,7 @@ def test_the_input_is_never_replaced(table: Path) -> None:
 def test_what_fails_on_the_way_leaves_nothing_behind(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, exit_code: int, message: str
 ) -> None:
-    def fail(_: RiCVAE, data: DataFile, folder: Path) -> None:
+    def fail(_: RiCVAE, data: DataFile, folder: Path, **__: Any) -> None:
         data.write(data.values, folder, "cleaned")
         raise error
 

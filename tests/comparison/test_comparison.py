@@ -394,7 +394,7 @@ def test_data_may_come_in_any_container(wrap: Callable[[NDArray[Any]], Any]) -> 
 
 
 def test_what_training_warns_of_is_in_the_notes() -> None:
-    coarse = RiCVAE(floor=1e4, train_passes=1, random_state=0, **QUICK)
+    coarse = RiCVAE(likelihood="index_conditioned", floor=1e4, train_passes=1, random_state=0, **QUICK)
     got = compare({"a": coarse}, X, seeds=[0, 1])
     with pytest.warns(TrainingWarning, match="under the floor"):
         est = coarse.fit(X)

@@ -268,6 +268,28 @@ def test_the_default_likelihood_says_what_it_is_and_why(tiny: RiCVAE) -> None:
     assert (other["takeover"], other["likelihood_reason"]) == (None, "as given")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({}, 2),
+        ({"train_passes": 3}, 2),
+        ({"train_passes": 1}, 1),
+        ({"likelihood": "index_conditioned"}, 1),
+        ({"likelihood": rv.likelihoods.SpikeAndSlab(0.2)}, 2),
+        ({"test_passes": 3}, 3),
+    ],
+)
+def test_passes_at_test_time_are_by_what_they_do(arguments: dict[str, Any], expected: int) -> None:
+    x = np.arange(180.0).reshape(18, 10) % 97
+    est = RiCVAE(**TINY | arguments).fit(x)
+    assert est.settings_["test_passes"] == expected
+    np.testing.assert_array_equal(est.clean(x), est.clean(x, passes=expected))
+    np.testing.assert_array_equal(est.cell_probabilities(x), est.cell_probabilities(x, passes=expected))
+    assert est.contamination_ == pytest.approx(est.cell_probabilities(x).mean(), rel=1e-4)
+    with pytest.raises(ValueError, match="Expected passes to be a whole number >= 1, actual 'two'"):
+        est.clean(x, passes="two")  # type: ignore[arg-type]
+
+
 def test_scikit_learns_conventions_hold(tiny: RiCVAE) -> None:
     likelihood = rv.likelihoods.LearnedNormal()
     given = {"n_latent": "nonsense", "hidden": [8], "likelihood": likelihood, "recipe": Recipe(), "floor": -1}

@@ -31,7 +31,8 @@ def measure(model: Model, guide: Guide, x: Tensor) -> dict[str, float]:
     dict of str to float
         "reconstruction" and "kl" in nats a row; "active_units", those whose posterior mean has a variance above 0.01
         over the rows; "kl_unit_0" and so on, their KL in nats a row, where the KL is a sum over the units; and
-        "under_floor", the share of the entries whose residual is below the likelihood's floor, where it has one.
+        "under_floor", the share of the entries whose residual is below the likelihood's floor, where it has one and
+        goes by it: a `likelihoods.SpikeAndSlab` that explains the data does not.
     """
     with evaluation(model, guide):
         reconstruction, kl = row_loss_terms(model, guide, x)
@@ -43,8 +44,9 @@ def measure(model: Model, guide: Guide, x: Tensor) -> dict[str, float]:
         }
         if kl.dim() > reconstruction.dim():
             measured |= {f"kl_unit_{k}": unit for k, unit in enumerate(kl.mean(0))}
-        floor = getattr(likelihood_of(model), "floor", None)
-        if floor is not None:
+        likelihood = likelihood_of(model)
+        floor = getattr(likelihood, "floor", None)
+        if floor is not None and not getattr(likelihood, "explains", False):
             measured["under_floor"] = ((x - mean_of(model.decode(z, x), "The watch")).abs() < floor).double().mean()
     return {name: float(value) for name, value in measured.items()}
 
