@@ -24,7 +24,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pyro_ricvae._core.robust import robust_deviation
 from pyro_ricvae.cli.files import DataFile
 from pyro_ricvae.cli.samples import data_range
 from pyro_ricvae.data.columns import repeated
@@ -34,7 +33,6 @@ from pyro_ricvae.plots.style import save
 if TYPE_CHECKING:
     from pyro_ricvae.estimators.ricvae import RiCVAE
 
-_FAR_ROW = 3.5  # after Iglewicz and Hoaglin (1993)
 _N_IMAGES = 12
 _N_LISTED = 20
 _N_COLUMNS = 5
@@ -234,8 +232,6 @@ def _summary(
     scores: NDArray[Any],
     dirty: dict[str, Any],
 ) -> dict[str, Any]:
-    median = np.median(scores)
-    spread = robust_deviation(scores)
     return {
         "input": {
             "path": str(data.path),
@@ -249,8 +245,8 @@ def _summary(
         "warnings": [*data.notes, *estimator.warnings_],
         "rows": {
             "n": len(scores),
-            "n_far": int((scores < median - _FAR_ROW * spread).sum()),
-            "far_means": f"a score more than {_FAR_ROW} robust standard deviations below the median",
+            "n_far": int((scores < estimator.offset_).sum()),
+            "far_means": "a score more than 3.5 robust standard deviations below the median",
             "worst": [
                 {"row": str(data.labels[row]), "score": float(scores[row])} for (row,) in largest(-scores, _N_LISTED)
             ],

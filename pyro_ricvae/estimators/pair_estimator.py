@@ -153,7 +153,7 @@ class PairEstimator(RowEstimator):
         rows, x = self._standardised(X)
         return rows.like(scores.cell_scores(self.model_, self.guide_, x, self._passes(passes)).numpy())
 
-    def score_samples(self, X: Any, passes: int | None = None) -> NDArray[np.float32]:
+    def score_samples(self, X: Any, passes: int | None = None) -> NDArray[np.float64]:
         """Return how normal each row is, in nats of the standardised data; see `diagnostics.row_scores`.
 
         Parameters
@@ -167,7 +167,9 @@ class PairEstimator(RowEstimator):
             Higher is more normal.
         """
         _, x = self._standardised(X)
-        rows: NDArray[np.float32] = scores.row_scores(self.model_, self.guide_, x, self._passes(passes)).numpy()
+        rows: NDArray[np.float64] = (
+            scores.row_scores(self.model_, self.guide_, x, self._passes(passes)).double().numpy()
+        )
         return rows
 
     def standardise(self, X: Any) -> Tensor:

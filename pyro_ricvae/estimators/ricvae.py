@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from pyro_ricvae._core.isolation import random_numbers
 from pyro_ricvae.data.columns import not_judged, repeated
 from pyro_ricvae.data.scaling import Kind, Scaling
+from pyro_ricvae.diagnostics import scores
 from pyro_ricvae.estimators import dirt
 from pyro_ricvae.estimators.defaults import automatic_floor
+from pyro_ricvae.estimators.outliers import RowOutliers, offset_of
 from pyro_ricvae.estimators.pair_estimator import PairEstimator
 from pyro_ricvae.estimators.pairs import (
     builds_alike,
@@ -36,7 +38,7 @@ from pyro_ricvae.inference.training.progress import Progress
 from pyro_ricvae.pair import Guide, Model, likelihood_of
 
 
-class RiCVAE(PairEstimator):
+class RiCVAE(RowOutliers, PairEstimator):
     r"""A recurrent iConditional variational autoencoder with the conventions of scikit-learn.
 
     Trained on dirty data, without labels, it gives back cleaned data, scores by row and by cell, and new clean samples.
@@ -71,6 +73,9 @@ class RiCVAE(PairEstimator):
     epochs : int or "auto", default="auto"
         The total: 0.3 of them of one pass, then steps of one and of `train_passes` in turn (see `recipe`); by size:
         `estimators.automatic_epochs`.
+    contamination : float or "auto", default="auto"
+        The share of *rows* that ``predict`` takes for outlying, of those of `fit`, above 0 and up to 0.5; "auto" are
+        those that score more than 3.5 robust standard deviations below the median. It changes nothing else.
     scaling : {"auto", "range", "robust", "none"}, default="auto"
         How data are standardised: by their range (images), by the median and a robust standard deviation a column
         (tables), or not. "auto" takes rows of more than one dimension, and unsigned 8-bit values, for images. A cell
@@ -103,9 +108,11 @@ class RiCVAE(PairEstimator):
         What training looked like: see `inference.Trainer`.
     warnings_ : list of str
         What there is to know about columns (`data.columns.repeated`), and what the watch on the run said.
+    offset_ : float
+        The score below which ``predict`` takes a row for outlying, in the units of ``score_samples``.
     contamination_ : float
-        The share of dirty cells in the data, the mean of their probabilities; see `cell_probabilities`. NaN where there
-        are none.
+        The share of dirty *cells* in the data, the mean of their probabilities; see `cell_probabilities`. NaN where
+        there are none.
     not_judged_ : dict of int to str
         Columns in which dirt cannot be told from what is right, as constant ones and names of rows, and why: their
         cells have the probability 0, and are never replaced.
@@ -135,6 +142,7 @@ class RiCVAE(PairEstimator):
         prior: str | nn.Module | TorchDistribution = "standard_normal",
         floor: float | tuple[float, float] | Literal["auto"] = "auto",
         epochs: int | Literal["auto"] = "auto",
+        contamination: float | Literal["auto"] = "auto",
         scaling: Kind | Literal["auto"] = "auto",
         recipe: Recipe | None = None,
         engine: Engine = "auto",
@@ -151,6 +159,7 @@ class RiCVAE(PairEstimator):
         self.prior = prior
         self.floor = floor
         self.epochs = epochs
+        self.contamination = contamination
         self.scaling = scaling
         self.recipe = recipe
         self.engine: Engine = engine
@@ -237,10 +246,10 @@ class RiCVAE(PairEstimator):
         history : sequence of dict, default=()
             What the training looked like.
         **arguments
-            Of the estimator, such as ``scaling="none"``, ``test_passes=2`` (1 by default), ``random_state=0``. Likelihood,
-            prior, floor and n_latent are the model's, which these may repeat. Where a new estimator of these arguments would
-            build such a pair (give it the networks' ``hidden``), `load` needs no more than any estimator; otherwise it
-            asks for ``pair=``.
+            Of the estimator, such as ``scaling="none"``, ``test_passes=2`` (1 by default), ``random_state=0``.
+            Likelihood, prior, floor and n_latent are the model's, which these may repeat. Where a new estimator of
+            these arguments would build such a pair (give it the networks' ``hidden``), `load` needs no more than any
+            estimator; otherwise it asks for ``pair=``.
 
         Returns
         -------
@@ -287,6 +296,8 @@ class RiCVAE(PairEstimator):
         self.settings_, self._is_own_pair = new.settings.to_json(), is_own_pair
         self._remember(new.rows)
         self._tell_dirt(new)
+        row_scores = scores.row_scores(self.model_, self.guide_, new.x, new.settings.test_passes)
+        self.offset_ = offset_of(row_scores.cpu().numpy(), new.settings.contamination)
 
     def _tell_dirt(self, new: Prepared) -> None:
         """Find what tells dirty cells from clean ones, and the columns in which nothing can."""
@@ -318,6 +329,7 @@ class RiCVAE(PairEstimator):
             "history": self.history_,
             "dirt": dirt.description_of(self._dirt),
             "not_judged": {str(column): why for column, why in self.not_judged_.items()},
+            "offset": self.offset_,
             "contamination": None if math.isnan(self.contamination_) else self.contamination_,
         }
         return description, tensors
@@ -348,6 +360,7 @@ class RiCVAE(PairEstimator):
             **parts,
             floor="auto" if settings.floor is None or settings.learn_scale else settings.floor,
             epochs=settings.epochs,
+            contamination=settings.contamination,
             scaling=settings.scaling,
             recipe=settings.recipe,
             engine=settings.engine,
@@ -361,6 +374,7 @@ class RiCVAE(PairEstimator):
         estimator.history_, estimator.warnings_ = description["history"], description["warnings"]
         estimator._dirt = dirt.saved_components(description, estimator.model_)
         estimator.not_judged_ = {int(column): why for column, why in description.get("not_judged", {}).items()}
+        estimator.offset_ = description.get("offset", math.nan)
         share = description.get("contamination")
         estimator.contamination_ = math.nan if share is None else share
         return estimator

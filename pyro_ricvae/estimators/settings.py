@@ -1,7 +1,7 @@
 """From an estimator's arguments and the data to settings, and from settings to a new pair."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from pyro_ricvae.estimators.defaults import (
     automatic_takeover,
     automatic_test_passes,
 )
+from pyro_ricvae.estimators.outliers import check_contamination
 from pyro_ricvae.guides import AmortizedNormal
 from pyro_ricvae.inference import Recipe
 from pyro_ricvae.inference.compile.precision import Precision
@@ -54,6 +55,7 @@ class Settings:
     kl: str = ""
     likelihood_reason: str = ""
     takeover: float | None = None
+    contamination: float | Literal["auto"] = "auto"
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as what JSON can hold."""
@@ -132,6 +134,7 @@ def choose_settings(arguments: Any, rows: Rows) -> tuple[Settings, Scaling, Tens
     n_latent, hidden, epochs = _sizes(arguments, rows.values.shape, recipe.batch_size)
     train_passes = positive_int("train_passes", arguments.train_passes)
     test_passes = arguments.test_passes
+    contamination = check_contamination(arguments.contamination)
     floor = registry.floor_argument(arguments.floor, given)
     learn_scale = floor == "auto" and registry.takes(given, "learn_scale")
     device = device_named(arguments.device)
@@ -167,6 +170,7 @@ def choose_settings(arguments: Any, rows: Rows) -> tuple[Settings, Scaling, Tens
         learn_scale=learn_scale,
         likelihood_reason=_reason(arguments.likelihood, images),
         takeover=automatic_takeover(images=images) if registry.takes(given, "takeover") else None,
+        contamination=contamination,
     )
     return settings, scaling, x, center
 

@@ -23,6 +23,7 @@ from pyro_ricvae.inference.compile.kinds import (
     tensors_with_rows,
 )
 from pyro_ricvae.inference.compile.making import captured, compile_program
+from pyro_ricvae.inference.compile.patches import TooLargeError
 from pyro_ricvae.inference.compile.precision import choose_precision
 from pyro_ricvae.inference.compile.program import CompilationWarning, Program
 from pyro_ricvae.inference.compile.watch import Watch
@@ -249,6 +250,8 @@ class Graphs:
                 raise
             except Exception as error:
                 failures.append(reason(error))
+                if isinstance(error, TooLargeError):
+                    break  # whatever its shapes are
                 continue
             finally:
                 watch.put_back()  # a capture may change a tensor that is no buffer

@@ -37,9 +37,16 @@ from pyro_ricvae.inference.compile.reported import Reported
 # Pyro's handlers and store, and all that is replaced here, are one for the process: one thread at a time.
 LOCK = threading.RLock()
 
+# More than that takes minutes to capture, some 30 ms each.
+_MOST_VALIDATED = 2000
+
 
 class ValueReadError(RuntimeError):
     """Code reads the value of a tensor, which a graph does not have, or has a gradient of its own."""
+
+
+class TooLargeError(RuntimeError):
+    """A loss has so many operations that to capture it would take minutes."""
 
 
 class Recorded:
@@ -171,6 +178,11 @@ def _record_validation(stack: _Replacements, recorded: Recorded) -> None:
 
     def note(valid: Tensor) -> bool:
         recorded.valid.append(valid.all())
+        if len(recorded.valid) > _MOST_VALIDATED:
+            raise TooLargeError(
+                f"it has more than {_MOST_VALIDATED} arguments and values of distributions, as a long loop or a "
+                "sequential enumeration has, and would take minutes to capture"
+            )
         return True
 
     def validate(distribution: Any, value: Tensor) -> None:

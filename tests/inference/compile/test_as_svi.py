@@ -609,6 +609,18 @@ def test_a_likelihood_that_averages_over_batches(passes: int) -> None:
     assert assert_as_svi(make).engines == ["captured"]
 
 
+def test_a_loss_that_would_take_minutes_to_capture_is_left_to_pyro(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyro_ricvae.inference.compile.patches._MOST_VALIDATED", 20)
+
+    def chain(x: Tensor) -> None:
+        for number in range(8):
+            pyro.sample(f"x_{number}", dist.Normal(pyro.param("mean", torch.tensor(0.3)), 1.0), obs=x[0])
+
+    record = assert_as_svi(lambda: setup(chain))
+    assert record.engines == ["eager"]
+    assert ["would take minutes to capture" in message for message in record.compilation_warnings] == [True]
+
+
 # 11. What SVI has
 
 
