@@ -8,7 +8,7 @@ from torch import Tensor
 _FLOOR_SHARE = 0.8  # of the typical distance of a value from its feature's centre
 _ROUNDING = 1e-5  # distances below this share of images' range, or of the median distance, are rounding
 _MAX_VALUES = 1_000_000
-# Of a training: docs/results/likelihoods.md.
+# Of a training: docs/recipe.md.
 _TAKEOVER = {True: 0.3, False: 0.1}
 
 
@@ -85,6 +85,6 @@ def automatic_takeover(*, images: bool) -> float:
 def automatic_test_passes(train_passes: int, *, repairs: bool) -> int:
     """Return the number of passes at test time: 2 where passes repair rows, and were trained to; else 1.
 
-    The first pass finds what is dirty, the second reads the row without it: docs/results/recycling.md.
+    The first pass finds what is dirty, the second reads the row without it: docs/results/default.md.
     """
     return 2 if repairs and train_passes > 1 else 1

@@ -7,7 +7,7 @@ a user's code calls is what it always is.
 import builtins
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, ValuesView
 from contextlib import ExitStack, contextmanager
 from functools import cache, wraps
 from operator import attrgetter
@@ -140,6 +140,27 @@ def capturing() -> Iterator[Recorded]:
         yield recorded
 
 
+class _InOrder(dict[str, Tensor]):
+    """A store's parameters in the order in which they once came: modules give theirs again, and sums depend on it."""
+
+    def __init__(self, order: Iterable[str], params: dict[str, Tensor]) -> None:
+        super().__init__(params)
+        self._order = dict.fromkeys(order)
+
+    def __iter__(self) -> Iterator[str]:
+        yield from [name for name in self._order if name in self]
+        yield from [name for name in super().__iter__() if name not in self._order]
+
+    def keys(self) -> Any:
+        return KeysView(self)
+
+    def values(self) -> Any:
+        return ValuesView(self)
+
+    def items(self) -> Any:
+        return ItemsView(self)
+
+
 @contextmanager
 def _own_store() -> Iterator[None]:
     """Have Pyro's store hold no module's parameters, and be what it was at the end, to the object."""
@@ -149,6 +170,7 @@ def _own_store() -> Iterator[None]:
         state = store.get_state()
         store.clear()
         store.set_state(without_modules(state))
+        store._params = _InOrder(before["_params"], store._params)
         yield
     finally:
         vars(store).update(before)

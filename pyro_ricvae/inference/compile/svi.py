@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
-import pyro.infer.util
 import torch
 from pyro import poutine
 from pyro.infer import SVI
+from pyro.infer.util import torch_item, zero_grads
 from pyro.optim import PyroOptim
 from torch import Tensor
 from torch.optim import Optimizer
@@ -169,7 +169,7 @@ class CompiledSVI(SVI):
                 before = State((*program.trained, *leaves), program.written)
                 numbers = [math.nan]
                 with suppress(Exception), self._evaluations.autocast():
-                    numbers = [float(value) for value in program(leaves)[0]]
+                    numbers = [float(torch_item(value)) for value in program(leaves)[0]]
                 if all(map(math.isfinite, numbers)):
                     return tree_unflatten(numbers, program.graph.spec)
                 before.put_back()
@@ -210,7 +210,7 @@ class CompiledSVI(SVI):
         try:
             with self._steps.autocast():
                 values, surrogates = program(leaves)
-            numbers = [float(value) for value in values]
+            numbers = [float(torch_item(value)) for value in values]
             if all(map(math.isfinite, numbers)):
                 for number, surrogate in enumerate(surrogates, start=1):
                     surrogate.backward(retain_graph=number < len(surrogates))
@@ -251,15 +251,15 @@ class CompiledSVI(SVI):
             watch.end(tree_leaves(loss), [parameter.grad for parameter in parameters])
             self._steps.learn(watch, leaves, spec, parameters)
         self.optim(parameters)
-        pyro.infer.util.zero_grads(parameters)
+        zero_grads(parameters)
         return _numbers(loss)
 
 
 def _numbers(loss: Any) -> Any:
     """Return a loss as SVI does: a number, or a tuple of some."""
     if isinstance(loss, tuple):
-        return type(loss)(map(pyro.infer.util.torch_item, loss))
-    return pyro.infer.util.torch_item(loss)
+        return type(loss)(map(torch_item, loss))
+    return torch_item(loss)
 
 
 class _OneOptimizer(PyroOptim):

@@ -621,6 +621,28 @@ def test_a_loss_that_would_take_minutes_to_capture_is_left_to_pyro(monkeypatch: 
     assert ["would take minutes to capture" in message for message in record.compilation_warnings] == [True]
 
 
+def test_a_loss_that_adds_up_the_store_does_so_in_its_order() -> None:
+    """Modules come first in it here; a capture has them give their parameters once more."""
+
+    def make() -> Setup:
+        torch.manual_seed(3)
+        network = nn.Sequential(nn.Linear(1, 7), nn.Tanh(), nn.Linear(7, 1))
+        elbo = Trace_ELBO()
+
+        def model(x: Tensor) -> None:
+            pyro.module("network", network)
+            scale = pyro.param("scale", torch.tensor(0.5), constraint=positive)
+            observe(network(x[:, None])[:, 0], scale)
+
+        def loss(model: Any, guide: Any, *args: Any) -> Tensor:
+            value = elbo.differentiable_loss(model, guide, *args)
+            return value + 0.3 * sum(value.pow(2).sum() for value in pyro.get_param_store().values())  # type: ignore[misc]
+
+        return setup(model, loss=loss)
+
+    assert assert_as_svi(make, 60).engines == ["captured"]
+
+
 # 11. What SVI has
 
 
