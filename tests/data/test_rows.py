@@ -286,6 +286,8 @@ def test_other_values_in_some_cells_leave_all_others_as_they_are() -> None:
         -5,
         1e9,
     ]  # whole, as they were
+    images = np.arange(6, dtype=np.uint8).reshape(3, 2, 1)
+    assert with_cells(images, mask, values)[mask].ravel().tolist() == [1, 2, 0, 255]
     frame = pd.DataFrame(
         {"yes": [True, False, True], "whole": pd.array([1, None, 3], dtype="Int64")}, index=list("abc")
     )

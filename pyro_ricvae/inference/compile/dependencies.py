@@ -7,6 +7,7 @@ from operator import attrgetter, getitem, is_
 from typing import Any
 
 import torch
+from torch import nn
 
 from pyro_ricvae.inference.compile.look import Look
 
@@ -112,7 +113,8 @@ class Dependencies:
         classes = [(each, name, vars(each)[name]) for each, name in found.classes]
         written: list[Any] = []
         try:
-            yield
+            with _noting(self.modules, written):
+                yield
         finally:
             for container, was in containers:
                 written += _put_back(container, was)
@@ -143,6 +145,24 @@ class Dependencies:
 
 def _copied(container: Any) -> Any:
     return dict(container) if isinstance(container, dict) else list(container)
+
+
+@contextmanager
+def _noting(modules: Iterable[nn.Module], written: list[Any]) -> Iterator[None]:
+    """Note what is set on modules, which an export puts back by itself."""
+    known = {id(part) for each in modules for part in each.modules()}
+    set_attribute = nn.Module.__setattr__
+
+    def noted(module: nn.Module, name: str, value: Any) -> None:
+        if id(module) in known:
+            written.append(value)
+        set_attribute(module, name, value)
+
+    nn.Module.__setattr__ = noted  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        nn.Module.__setattr__ = set_attribute  # type: ignore[method-assign]
 
 
 def _put_back(container: Any, was: Any) -> list[Any]:
