@@ -85,8 +85,9 @@ def compare(
     >>> truth = rng.normal(size=(100, 2)) @ rng.normal(size=(2, 6))
     >>> x = np.where(rng.random(truth.shape) < 0.1, 10.0, truth)
     >>> small = dict(n_latent=2, hidden=(), epochs=4, train_passes=1)
-    >>> robust, normal = rv.RiCVAE(**small), rv.RiCVAE(likelihood="fixed_normal", **small)
-    >>> result = compare({"robust": robust, "normal": normal}, x, truth, seeds=[0, 1])
+    >>> names = {"robust": "index_conditioned", "normal": "fixed_normal"}
+    >>> vaes = {name: rv.RiCVAE(likelihood=likelihood, **small) for name, likelihood in names.items()}
+    >>> result = compare(vaes, x, truth, seeds=[0, 1])
     >>> result.best("bound"), result.rank("bound").loc["robust", "note"][:47]
     ('normal', 'An importance-weighted bound needs a normalised')
     """

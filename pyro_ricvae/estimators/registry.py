@@ -71,7 +71,7 @@ def template(likelihood: Any) -> Any:
     return LIKELIHOODS[likelihood] if isinstance(likelihood, str) else as_likelihood(likelihood)
 
 
-def make_likelihood(argument: Any, ends: Ends | None, learn_scale: bool, takeover: float | None) -> Any:
+def make_likelihood(argument: Any, ends: Ends | None, learn_scale: bool, takeover: float = 0.1) -> Any:
     """Return a new likelihood, or a copy of the object given; `ends` are those of its floor, or twice its scale."""
     if isinstance(argument, str):
         given = {"floor": ends, "scale": ends and ends[0], "learn_scale": learn_scale, "takeover": takeover}

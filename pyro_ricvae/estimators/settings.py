@@ -180,7 +180,7 @@ def build_pair(settings: Settings, arguments: Any, center: Tensor) -> tuple[VAE,
     recipe = settings.recipe
     n_features = len(center)
     given = registry.resolved(arguments.likelihood)
-    likelihood = registry.make_likelihood(given, settings.floor, settings.learn_scale, settings.takeover)
+    likelihood = registry.make_likelihood(given, settings.floor, settings.learn_scale, settings.takeover or 0.0)
     prior = registry.make_prior(arguments.prior, settings.n_latent)
     paths: dict[str, Any] = {"affine_path": recipe.affine_path}
     centred: dict[str, Any] = {"center": center if recipe.center else None}
