@@ -4,6 +4,7 @@ python -m experiments.repair run --data cancer --dirt cells-10 --seeds 0,1,2 --o
 python -m experiments.repair tables runs.jsonl > tables.md
 """
 
+import itertools
 import json
 import warnings
 from pathlib import Path
@@ -40,10 +41,9 @@ def expected_calibration_error(probability: NDArray[Any], truth: NDArray[np.bool
     return float(sum(weight * abs(probability[each].mean() - truth[each].mean()) for each, weight in found if weight))
 
 
-def run(scenario: Scenario, seed: int, model: str) -> dict[str, Any]:
-    """Fit a model; return its errors after passes, cleaned and repaired, and what it says of dirt."""
-    data, dirty = scenario.name.split("-")[0], scenario.dirty
-    arguments = MODELS[model]
+def fitted(scenario: Scenario, seed: int, model: str) -> RiCVAE:
+    """Return one of `MODELS`, fitted to the dirty data by as many passes over them as the others."""
+    data, arguments = scenario.name.split("-")[0], MODELS[model]
     recycled = arguments.get("train_passes", 2) > 1
     est = RiCVAE(
         **arguments,
@@ -54,7 +54,12 @@ def run(scenario: Scenario, seed: int, model: str) -> dict[str, Any]:
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # kept in warnings_
-        est.fit(dirty)
+        return est.fit(scenario.dirty)
+
+
+def run(scenario: Scenario, seed: int, model: str) -> dict[str, Any]:
+    """Fit a model; return its errors after passes, cleaned and repaired, and what it says of dirt."""
+    est, dirty = fitted(scenario, seed, model), scenario.dirty
     probability = np.asarray(est.cell_probabilities(dirty)).reshape(len(dirty), -1)
     truth = scenario.touched.reshape(probability.shape)
     found = probability > 0.5
@@ -120,23 +125,15 @@ def tables(path: Path) -> None:
     runs = read(path)
     order = [f"{data}-{dirt}" for data in DATA_SETS for dirt in CONTAMINATIONS]
     names = sorted(set(runs["name"]), key=order.index)
+    groups = {(str(name), str(model)): each for (name, model), each in runs.groupby(["name", "model"])}
+    known = [key for key in itertools.product(names, MODELS) if key in groups]
     for how in ("clean", "repair"):
-        lines = []
-        for name in names:
-            for model in MODELS:
-                chosen = runs[(runs["name"] == name) & (runs["model"] == model)]
-                if len(chosen):
-                    errors = [f"{chosen[f'{how} {m}'].mean():.3g}" for m in PASSES]
-                    lines.append([name, model, *errors, f"{chosen[f'median {how} 1'].mean():.3g}"])
+        columns = [*(f"{how} {m}" for m in PASSES), f"median {how} 1"]
+        lines = [[*key, *(f"{groups[key][column].mean():.3g}" for column in columns)] for key in known]
         heads = ["data", "model", *(f"M = {m}" for m in PASSES), "median, M = 1"]
         click.echo(tabulate(lines, heads, tablefmt="github", disable_numparse=True) + "\n")
-    lines = []
-    for name in names:
-        for model in MODELS:
-            chosen = runs[(runs["name"] == name) & (runs["model"] == model)]
-            if len(chosen):
-                columns = ("true", "contamination", "precision", "recall", "calibration")
-                lines.append([name, model, *(_mean(chosen[column]) for column in columns)])
+    columns = ["true", "contamination", "precision", "recall", "calibration"]
+    lines = [[*key, *(_mean(groups[key][column]) for column in columns)] for key in known]
     heads = ["data", "model", "dirty", "said", "precision", "recall", "calibration error"]
     click.echo(tabulate(lines, heads, tablefmt="github", disable_numparse=True))
 

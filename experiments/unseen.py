@@ -3,7 +3,6 @@
 python -m experiments.unseen --seeds 0,1,2
 """
 
-import warnings
 from typing import Any
 
 import click
@@ -11,8 +10,7 @@ import numpy as np
 import torch
 from tabulate import tabulate
 
-from experiments.repair import EPOCHS, MODELS, PASSES
-from pyro_ricvae import RiCVAE
+from experiments.repair import MODELS, PASSES, fitted
 from pyro_ricvae.data import corruption
 from pyro_ricvae.demo.scenarios import make_scenario
 
@@ -26,20 +24,12 @@ _KINDS: dict[str, Any] = {
 def errors(model: str, seed: int) -> dict[str, list[float]]:
     """Return the mean squared errors x 1000 after each number of passes, by the kind of dirt, on every image."""
     scenario = make_scenario("digits-line", seed)
-    arguments = MODELS[model]
-    epochs = EPOCHS["digits"] if arguments.get("train_passes") == 1 else round(EPOCHS["digits"] / 1.35)
-    est = RiCVAE(**arguments, hidden=(256, 128, 64), epochs=epochs, random_state=seed, verbose=False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        est.fit(scenario.dirty)
+    est, truth = fitted(scenario, seed, model), scenario.standardise(scenario.clean)
     found = {}
     for kind, dirty in _KINDS.items():
         images = dirty(scenario.clean, 1000 + seed)
-        found[kind] = [
-            1000
-            * float(np.square(scenario.standardise(est.clean(images, m)) - scenario.standardise(scenario.clean)).mean())
-            for m in PASSES
-        ]
+        cleaned = [scenario.standardise(est.clean(images, m)) for m in PASSES]
+        found[kind] = [1000 * float(np.square(each - truth).mean()) for each in cleaned]
     return found
 
 

@@ -71,11 +71,12 @@ def template(likelihood: Any) -> Any:
     return LIKELIHOODS[likelihood] if isinstance(likelihood, str) else as_likelihood(likelihood)
 
 
-def make_likelihood(argument: Any, ends: Ends | None, learn_scale: bool, takeover: float = 0.1) -> Any:
+def make_likelihood(argument: Any, ends: Ends | None, learn_scale: bool, takeover: float | None = None) -> Any:
     """Return a new likelihood, or a copy of the object given; `ends` are those of its floor, or twice its scale."""
     if isinstance(argument, str):
         given = {"floor": ends, "scale": ends and ends[0], "learn_scale": learn_scale, "takeover": takeover}
-        return LIKELIHOODS[argument](**{name: value for name, value in given.items() if takes(argument, name)})
+        chosen = {name: value for name, value in given.items() if value is not None and takes(argument, name)}
+        return LIKELIHOODS[argument](**chosen)
     made: Any = deepcopy(as_likelihood(argument))
     if ends is not None:
         made.schedule = {**made.schedule, "floor": ends}

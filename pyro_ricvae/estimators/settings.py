@@ -148,6 +148,7 @@ def choose_settings(arguments: Any, rows: Rows) -> tuple[Settings, Scaling, Tens
     center = x.median(0).values
     step = quantisation_step(rows.values, scaling)
     images = scaling.kind == "range"
+    takeover = automatic_takeover(images=images) if registry.takes(given, "takeover") else None
     if floor == "auto":
         floor = automatic_floor(x, center, step, images=images)
     if floor is not None and registry.takes(given, "scale"):
@@ -168,8 +169,8 @@ def choose_settings(arguments: Any, rows: Rows) -> tuple[Settings, Scaling, Tens
         arguments.engine,
         arguments.precision,
         learn_scale=learn_scale,
-        likelihood_reason=_reason(arguments.likelihood, images),
-        takeover=automatic_takeover(images=images) if registry.takes(given, "takeover") else None,
+        likelihood_reason="as given" if given is arguments.likelihood else _reason(takeover, images),
+        takeover=takeover,
         contamination=contamination,
     )
     return settings, scaling, x, center
@@ -180,7 +181,7 @@ def build_pair(settings: Settings, arguments: Any, center: Tensor) -> tuple[VAE,
     recipe = settings.recipe
     n_features = len(center)
     given = registry.resolved(arguments.likelihood)
-    likelihood = registry.make_likelihood(given, settings.floor, settings.learn_scale, settings.takeover or 0.0)
+    likelihood = registry.make_likelihood(given, settings.floor, settings.learn_scale, settings.takeover)
     prior = registry.make_prior(arguments.prior, settings.n_latent)
     paths: dict[str, Any] = {"affine_path": recipe.affine_path}
     centred: dict[str, Any] = {"center": center if recipe.center else None}
@@ -216,14 +217,11 @@ def _sizes(arguments: Any, shape: tuple[int, ...], batch_size: int) -> tuple[int
     return positive_int("n_latent", n_latent), positive_ints("hidden", hidden), positive_int("epochs", epochs)
 
 
-def _reason(likelihood: Any, images: bool) -> str:
-    """Return why a likelihood was taken."""
-    if not isinstance(likelihood, str) or likelihood != "auto":
-        return "as given"
-    share = automatic_takeover(images=images)
+def _reason(takeover: float | None, images: bool) -> str:
+    """Return why "auto" is the likelihood that it is."""
     return (
         "auto: cells are clean, with one scale, or dirty, each with its own; the share of each is found in training. "
-        f"The index-conditioned likelihood stands in its place for the first {share:.0%}, as for all "
+        f"The index-conditioned likelihood stands in its place for the first {takeover:.0%}, as for all "
         f"{'images' if images else 'tables'}, and stays where clean cells cannot be told from dirty ones."
     )
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from pyro_ricvae.inference.compile.look import Look
+from pyro_ricvae.inference.compile.patches import Replacements
 
 _FORM = attrgetter("requires_grad", "dtype", "device", "shape")
 
@@ -158,11 +159,9 @@ def _noting(modules: Iterable[nn.Module], written: list[Any]) -> Iterator[None]:
             written.append(value)
         set_attribute(module, name, value)
 
-    nn.Module.__setattr__ = noted  # type: ignore[method-assign, assignment]
-    try:
+    with Replacements() as stack:
+        stack.replace(nn.Module, "__setattr__", noted)
         yield
-    finally:
-        nn.Module.__setattr__ = set_attribute  # type: ignore[method-assign]
 
 
 def _put_back(container: Any, was: Any) -> list[Any]:

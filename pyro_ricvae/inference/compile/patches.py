@@ -69,7 +69,7 @@ class Recorded:
         self.valid: list[Tensor] = []
 
 
-class _Replacements(ExitStack):
+class Replacements(ExitStack):
     """Replacements for the time of the block, in this thread."""
 
     def replace(self, owner: Any, name: str, replacement: Callable[..., Any], by: str = "") -> None:
@@ -110,7 +110,7 @@ def capturing() -> Iterator[Recorded]:
     """Have what Pyro reads from tensors, to report and to validate it, recorded, and keep what is left behind away."""
     _complete_torch()
     recorded = Recorded()
-    with _Replacements() as stack:
+    with Replacements() as stack:
         # Distributions are validated as the user has it set, see `_record_validation`; what else is, has been.
         stack.enter_context(pyro.settings.context(validate_infer=False, validate_poutine=False))
         stack.enter_context(_own_store())
@@ -182,20 +182,20 @@ def nothing_given_away() -> Iterator[None]:
 
     The setting that says so, ``donated_buffer``, would have to hold when the backward runs too.
     """
-    with _Replacements() as stack:
+    with Replacements() as stack:
         for name, module in list(sys.modules.items()):
             if name.startswith("torch._functorch.") and hasattr(module, "collect_bw_donated_buffer_idxs"):
                 stack.replace(module, "collect_bw_donated_buffer_idxs", lambda *_, **__: [])
         yield
 
 
-def _record_losses(stack: _Replacements, recorded: Recorded) -> None:
+def _record_losses(stack: Replacements, recorded: Recorded) -> None:
     """Keep what Pyro takes gradients of; and numbers that it reads to report, which Python adds as doubles."""
     stack.replace(Tensor, "backward", lambda loss, *_, **__: recorded.surrogates.append(loss), by="pyro.")
     stack.replace(Tensor, "item", lambda tensor: Reported(tensor.detach().double()), by="pyro.")
 
 
-def _record_validation(stack: _Replacements, recorded: Recorded) -> None:
+def _record_validation(stack: Replacements, recorded: Recorded) -> None:
     """Keep whether arguments and values of distributions are valid, in the place of an error where they are not."""
 
     def note(valid: Tensor) -> bool:
@@ -221,7 +221,7 @@ def _record_validation(stack: _Replacements, recorded: Recorded) -> None:
             stack.replace(cls, "check", check)
 
 
-def _refuse_own_gradients(stack: _Replacements) -> None:
+def _refuse_own_gradients(stack: Replacements) -> None:
     """Have a function whose gradient is written in Python found: an export sees through it to torch's own gradient.
 
     Both may agree where a graph is verified, and differ elsewhere.
@@ -239,7 +239,7 @@ def _refuse_own_gradients(stack: _Replacements) -> None:
     stack.enter_context(patch.object(function, "apply", classmethod(apply)))
 
 
-def _refuse_values(stack: _Replacements) -> None:
+def _refuse_values(stack: Replacements) -> None:
     """Have a value that a user's code reads found: of a tensor outside of the graph it would be a constant."""
     for name in ("item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__", "__complex__"):
         stack.refuse(Tensor, name, also_fake=False)
@@ -365,6 +365,6 @@ def _with_zeros(tensor: Tensor, mask: Tensor) -> Tensor:
 
 def _expectation(dice: Dice, costs: Any) -> Any:
     """Compute an expectation as Pyro does, but leave impossible outcomes out by a zero: a graph keeps its shapes."""
-    with _Replacements() as stack:
+    with Replacements() as stack:
         stack.replace(Tensor, "masked_select", _with_zeros, by="pyro.")
         return _PYROS_EXPECTATION(dice, costs)
