@@ -7,7 +7,7 @@ one.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, SupportsFloat, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import pyro
 import torch
@@ -15,7 +15,7 @@ from pyro.distributions import TorchDistribution
 from pyro.infer.util import is_validation_enabled
 from torch import Tensor
 
-from pyro_ricvae._core.checks import check_rows
+from pyro_ricvae._core.checks import between_0_and_1, check_rows
 from pyro_ricvae._core.distributions import inner, mean_of
 from pyro_ricvae._core.isolation import ModuleLike
 
@@ -30,8 +30,7 @@ class Switch:
     at: float
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.at, SupportsFloat) and 0 <= float(self.at) <= 1):
-            raise ValueError(f"Expected the share of a training to lie between 0 and 1, actual {self.at!r}.")
+        between_0_and_1("the share of a training", self.at)
 
 
 class Model(ModuleLike, Protocol):

@@ -39,6 +39,17 @@ def positive_finite(name: str, value: Any) -> Tensor:
     return number
 
 
+def between_0_and_1(name: str, value: Any) -> float:
+    """Return `value` as a float, or raise a ValueError that names it if it is not a number between 0 and 1."""
+    try:
+        number = math.nan if isinstance(value, str | bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0.0 <= number <= 1.0:
+        raise ValueError(f"Expected {name} to lie between 0 and 1, actual {value!r}.")
+    return number
+
+
 def features_vector(name: str, value: Any, n_features: int) -> Tensor:
     """Return `value` as a finite tensor of shape ``(n_features,)``, or raise a ValueError that names it."""
     try:

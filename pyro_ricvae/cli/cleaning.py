@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 
 from pyro_ricvae.cli.files import DataFile
 from pyro_ricvae.cli.samples import data_range
-from pyro_ricvae.data.columns import repeated
 from pyro_ricvae.plots.rows import image_grid, largest, worst_cells
 from pyro_ricvae.plots.style import save
 
@@ -65,7 +64,7 @@ def write_cleaning(
     expected = np.asarray(estimator.clean(values))
     probabilities = np.asarray(estimator.cell_probabilities(values))
     cells = np.asarray(estimator.cell_scores(values))
-    scores = np.asarray(estimator.score_samples(values))
+    scores = np.asarray(estimator.decision_function(values))
     cleaned, is_changed = expected, None
     if denoise:
         data.write(cleaned, folder, "cleaned")
@@ -132,14 +131,15 @@ def row_scores(data: DataFile, scores: NDArray[Any], cells: NDArray[Any]) -> pd.
     data : DataFile
         The data.
     scores : ndarray, shape (n,)
-        The rows' scores, in nats.
+        The rows' ``decision_function``, in nats.
     cells : ndarray, of the data's shape
         The cells' scores, in nats.
 
     Returns
     -------
     DataFrame, of n rows
-        ``row``: its name, the image's file name, or its number from 0. ``score``: lower is more outlying.
+        ``row``: its name, the image's file name, or its number from 0. ``score``: lower is more outlying, and
+        below 0 outlying.
         ``worst_cell``: the cell that fits least, by its column's name or its index from 0 (of an image, "line column").
         ``worst_cell_score``: higher is more outlying.
     """
@@ -204,19 +204,14 @@ def _dirty(
 ) -> dict[str, Any]:
     """Return what the summary says of dirty cells: how many, in which columns, and which cannot be judged."""
     changed: dict[str, int] = {}
-    notes = [f"{why}; its cells are left as they are." for why in estimator.not_judged_.values()]
-    if data.header is not None:
-        notes = [*repeated(data.values, list(map(str, data.header.columns))), *notes]
-        if is_changed is not None:
-            counts = pd.Series(is_changed.sum(axis=0), index=data.header.columns.map(str))
-            changed = {
-                str(name): int(number) for name, number in counts[counts > 0].sort_values(ascending=False).items()
-            }
+    if data.header is not None and is_changed is not None:
+        counts = pd.Series(is_changed.sum(axis=0), index=data.header.columns.map(str))
+        changed = {str(name): int(number) for name, number in counts[counts > 0].sort_values(ascending=False).items()}
     return {
         "n_dirty": int(is_dirty.sum()),
         "n_changed": None if is_changed is None else int(is_changed.sum()),
         "changed": changed,
-        "notes": notes,
+        "notes": estimator.column_notes_,
     }
 
 
@@ -245,8 +240,8 @@ def _summary(
         "warnings": [*data.notes, *estimator.warnings_],
         "rows": {
             "n": len(scores),
-            "n_far": int((scores < estimator.offset_).sum()),
-            "far_means": "a score more than 3.5 robust standard deviations below the median",
+            "n_far": int((scores < 0).sum()),
+            "far_means": "a score below 0, more than 2.5 robust standard deviations below the median",
             "worst": [
                 {"row": str(data.labels[row]), "score": float(scores[row])} for (row,) in largest(-scores, _N_LISTED)
             ],

@@ -195,9 +195,9 @@ def score(
 ) -> None:
     """Score the rows of INPUT by a MODEL that `ricvae clean` has made (DIR/model), as CSV.
 
-    Columns: row (its name or its number from 0), score (in nats; lower: more outlying), worst_cell (the column's name
-    or the index of the cell that fits least; of a pixel, "line column") and worst_cell_score (in nats; higher: more
-    outlying).
+    Columns: row (its name or its number from 0), score (in nats; lower: more outlying, below 0: outlying), worst_cell
+    (the column's name or the index of the cell that fits least; of a pixel, "line column") and worst_cell_score (in
+    nats; higher: more outlying).
     """
     from contextlib import nullcontext
 
@@ -216,7 +216,7 @@ def score(
         estimator = load(model, device=device)
         check_generative(estimator, model)
         values = cleaning.model_input(data)
-        scores, cells = np.asarray(estimator.score_samples(values)), np.asarray(estimator.cell_scores(values))
+        scores, cells = np.asarray(estimator.decision_function(values)), np.asarray(estimator.cell_scores(values))
         table = cleaning.row_scores(data, scores, cells).to_csv(file, index=False)
     if table is not None:
         click.echo(table, nl=False)

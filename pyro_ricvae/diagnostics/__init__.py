@@ -20,7 +20,7 @@ from pyro_ricvae.diagnostics.replicates.intervals import IntervalCalibration, in
 from pyro_ricvae.diagnostics.replicates.pit import PIT
 from pyro_ricvae.diagnostics.replicates.ppc import PosteriorPredictiveCheck, ppc
 from pyro_ricvae.diagnostics.replicates.replicate import replicate, replicate_scale
-from pyro_ricvae.diagnostics.scores import cell_scores, row_scores
+from pyro_ricvae.diagnostics.scores import cell_scores, outlier_scores, row_scores
 from pyro_ricvae.diagnostics.to_arviz import to_arviz
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "importance_weighted_bound",
     "importance_weights",
     "interval_calibration",
+    "outlier_scores",
     "pareto_k",
     "ppc",
     "replicate",

@@ -1,12 +1,18 @@
 """Scores of cells and rows: how far they are from what the model expects."""
 
+import torch
 from torch import Tensor
 from torch.distributions import Independent
 
-from pyro_ricvae._core.checks import positive_int
+from pyro_ricvae._core.checks import positive_finite, positive_int
+from pyro_ricvae._core.distributions import mean_of
 from pyro_ricvae.inference.predictive import in_chunks, recycle
 from pyro_ricvae.inference.row_loss import row_loss_terms
+from pyro_ricvae.likelihoods.index_conditioned_normal import index_conditioned
 from pyro_ricvae.pair import Guide, Model
+
+# In floors, of which an automatic one is 0.4 of it: the typical distance of a value from its feature's centre.
+_TYPICAL = 2.5
 
 
 def cell_scores(model: Model, guide: Guide, x: Tensor, passes: int = 1, *, batch_size: int = 1024) -> Tensor:
@@ -83,8 +89,75 @@ def row_scores(model: Model, guide: Guide, x: Tensor, passes: int = 1, *, batch_
     """
 
     def score(chunk: Tensor) -> Tensor:
-        encoded = recycle(model, guide, chunk, positive_int("passes", passes) - 1)
-        reconstruction, kl = row_loss_terms(model, guide, chunk, encoded)
-        return -(reconstruction + (kl.sum(-1) if kl.dim() > reconstruction.dim() else kl)).unsqueeze(-1)
+        _, reconstruction, kl = _row_terms(model, guide, chunk, passes)
+        return -(reconstruction + kl).unsqueeze(-1)
 
     return in_chunks((model, guide), x, batch_size, score).squeeze(-1)
+
+
+def outlier_scores(
+    model: Model,
+    guide: Guide,
+    x: Tensor,
+    passes: int = 1,
+    *,
+    floor: float,
+    center: Tensor | float = 0.0,
+    batch_size: int = 1024,
+) -> Tensor:
+    r"""Return how outlying each row is, in nats: how far from what its latents say, how far these, and it, from usual.
+
+    .. math:: \sum_j \rho_{s_0}(x_{ij} - \mu_{ij}) + \mathrm{KL}[q(z \mid \tilde x_i) \,\|\, p(z)]
+        + \sum_j \rho_{2.5 s_0}(x_{ij} - c_j), \qquad
+        \rho_s(r) = \begin{cases} \tfrac12 r^2 / s^2 & |r| \le s \\ \tfrac12 + \log(|r| / s)
+        & \text{otherwise}\end{cases}
+
+    with :math:`\mu_i` what the model expects at :math:`z = \mu_z(\tilde x_i)`. The first term is the log penalty
+    (equation 8 of the paper) of a residual that is more than one floor; so a model that has learned outlying rows by
+    heart, to a small fraction of it, gains nothing by that. The last one is the same penalty of the row without its
+    latents: what a flexible model explains may be far from all else nevertheless.
+
+    Unlike `row_scores` it is the same quantity for every likelihood, and it is no loss of the model.
+
+    Parameters
+    ----------
+    model, guide, x, passes, batch_size
+        As in `cell_scores`; the likelihood has a mean.
+    floor : float
+        The resolution s0 of the data, in the model's units: positive and finite. `estimators.automatic_floor` has one.
+    center : Tensor, shape (d,), or float, default=0.0
+        The features' centres c, in the model's units.
+
+    Returns
+    -------
+    Tensor, shape (..., n)
+        In nats; higher is more outlying. Of a closed-form KL at least 0.
+
+    Raises
+    ------
+    ValueError
+        If the likelihood has no mean, or an argument is not as said.
+    """
+    positive_finite("floor", floor)
+
+    def penalty(x: Tensor, loc: Tensor, scale: float) -> Tensor:
+        floor = x.new_tensor(scale)
+        at_loc = index_conditioned(loc, loc, floor).log_prob(loc)
+        lacking: Tensor = at_loc - index_conditioned(loc, x, floor).log_prob(x)
+        return lacking.sum(-1)
+
+    def score(chunk: Tensor) -> Tensor:
+        encoded, _, kl = _row_terms(model, guide, chunk, passes)
+        mean = mean_of(model.decode(guide.encode(encoded).mean), "A row")
+        at_center = torch.as_tensor(center).to(chunk).expand_as(chunk)
+        far = penalty(chunk, mean, floor) + penalty(chunk, at_center, _TYPICAL * floor)
+        return (far + kl).unsqueeze(-1)
+
+    return in_chunks((model, guide), x, batch_size, score).squeeze(-1)
+
+
+def _row_terms(model: Model, guide: Guide, x: Tensor, passes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what the guide sees after all passes but one, and the two terms of the rows' loss there, by row."""
+    encoded = recycle(model, guide, x, positive_int("passes", passes) - 1)
+    reconstruction, kl = row_loss_terms(model, guide, x, encoded)
+    return encoded, reconstruction, kl.sum(-1) if kl.dim() > reconstruction.dim() else kl

@@ -8,30 +8,38 @@ from torch import Tensor
 _FLOOR_SHARE = 0.8  # of the typical distance of a value from its feature's centre
 _ROUNDING = 1e-5  # distances below this share of images' range, or of the median distance, are rounding
 _MAX_VALUES = 1_000_000
-# Of a training: docs/recipe.md.
+# What follows is by kind, images or tables: docs/recipe.md. Steps, and the most epochs.
+_STEPS = {True: (5000, 1000), False: (3000, 300)}
+_MANY_ROWS = 10_000
+# Of a training.
 _TAKEOVER = {True: 0.3, False: 0.1}
 
 
 def automatic_n_latent(n_rows: int, n_features: int) -> int:
-    """Return the number of latent units: 10 at 2,000 rows, then as their cube root; at most a quarter of the features.
+    """Return the number of latent units: 10 at 2,000 rows, then as their cube root; at most half of the features.
 
     Between 1 and 64, and below the number of features: 10 for 2,000 small images, 31 for 60,000, 7 for a table of 600
-    rows and 30 columns.
+    rows and 30 columns, 6 for one of 1,600 rows and 12 columns.
     """
-    wanted: int = min(round(10 * (n_rows / 2000) ** (1 / 3)), -(-n_features // 4), 64)
-    return max(1, wanted)
+    wanted: int = min(round(10 * (n_rows / 2000) ** (1 / 3)), -(-n_features // 2), 64)
+    return max(1, min(wanted, n_features - 1))
 
 
-def automatic_hidden(n_features: int) -> tuple[int, ...]:
-    """Return the sizes of the encoder's hidden layers, mirrored in the decoder: the paper's for images of its size."""
-    if n_features <= 48:
+def automatic_hidden(n_rows: int, n_features: int, *, images: bool) -> tuple[int, ...]:
+    """Return the sizes of the encoder's hidden layers, mirrored in the decoder: the paper's for images of its size.
+
+    Tables of fewer than 10,000 rows have small networks however many columns they have: larger ones learn rows by
+    heart.
+    """
+    if n_features <= 48 or (not images and n_rows < _MANY_ROWS):
         return (128, 64)
     return (256, 128, 64) if n_features <= 256 else (1000, 500, 250)
 
 
-def automatic_epochs(n_rows: int, batch_size: int) -> int:
-    """Return the total of epochs: as many as make 5,000 steps, from 9 to 1,000."""
-    return min(1000, max(9, round(5000 / math.ceil(n_rows / batch_size))))
+def automatic_epochs(n_rows: int, batch_size: int, *, images: bool) -> int:
+    """Return the total of epochs: as many as make 5,000 steps of images, from 9 to 1,000; of tables 3,000, to 300."""
+    steps, most = _STEPS[images]
+    return min(most, max(9, round(steps / math.ceil(n_rows / batch_size))))
 
 
 def automatic_floor(x: Tensor, center: Tensor, step: float, *, images: bool) -> tuple[float, float]:
@@ -80,6 +88,14 @@ def automatic_takeover(*, images: bool) -> float:
     model learns it.
     """
     return _TAKEOVER[images]
+
+
+def automatic_clean_df(*, images: bool) -> float | None:
+    """Return the degrees of freedom of a clean cell under `likelihoods.SpikeAndSlab`: 8 for tables; None for images.
+
+    Clean values of tables have longer tails than a normal, None, which takes them for dirt: docs/recipe.md.
+    """
+    return None if images else 8.0
 
 
 def automatic_test_passes(train_passes: int, *, repairs: bool) -> int:

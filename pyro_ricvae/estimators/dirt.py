@@ -30,7 +30,7 @@ def residuals_of(model: Model, guide: Guide, x: Tensor, passes: int) -> Tensor |
         return None
 
 
-def components(model: Model, residuals: Tensor, floor: float) -> SpikeAndSlab:
+def components(model: Model, residuals: Tensor, floor: float, clean_df: float | None = None) -> SpikeAndSlab:
     """Return what tells dirty cells from clean ones: the model's likelihood if it does, else one fitted to residuals.
 
     Parameters
@@ -41,6 +41,8 @@ def components(model: Model, residuals: Tensor, floor: float) -> SpikeAndSlab:
         Of rows of training, in standardised units.
     floor : float
         The end of the automatic floor, the unit of how wide dirt is.
+    clean_df : float, optional
+        Of a clean cell, as `likelihoods.SpikeAndSlab` has it.
 
     Returns
     -------
@@ -50,7 +52,7 @@ def components(model: Model, residuals: Tensor, floor: float) -> SpikeAndSlab:
     likelihood = likelihood_of(model)
     if isinstance(likelihood, SpikeAndSlab):
         return likelihood
-    found, squares = SpikeAndSlab(floor).to(residuals.device), residuals.square()
+    found, squares = SpikeAndSlab(floor, clean_df=clean_df).to(residuals.device), residuals.square()
     for _ in range(_STEPS):
         found.follow(squares, momentum=1.0)
     return found.eval()
@@ -64,18 +66,18 @@ def saved_components(description: dict[str, Any], model: Model) -> SpikeAndSlab 
     saved = description.get("dirt")
     if saved is None:
         return None
-    found = SpikeAndSlab(saved["floor"])
+    found = SpikeAndSlab(saved["floor"], clean_df=saved.get("clean_df"))
     for name in ("scale", "share", "spread"):
         getattr(found, name).fill_(saved[name])
     return found.eval()
 
 
-def description_of(found: SpikeAndSlab | None) -> dict[str, float] | None:
+def description_of(found: SpikeAndSlab | None) -> dict[str, float | None] | None:
     """Return them as JSON can hold them."""
     if found is None:
         return None
     numbers = {name: float(getattr(found, name)) for name in ("scale", "share", "spread")}
-    return numbers | {"floor": float(found.floor)}
+    return numbers | {"floor": float(found.floor), "clean_df": found.clean_df}
 
 
 def probability(found: SpikeAndSlab, residuals: Tensor) -> Tensor:

@@ -11,22 +11,25 @@ from sklearn.utils.validation import check_is_fitted
 
 from pyro_ricvae._core.robust import robust_deviation
 
-_FAR = 3.5  # robust deviations; Iglewicz and Hoaglin (1993)
+_FAR = 2.5  # robust deviations; Leys et al. (2013)
 
 
 class RowOutliers(OutlierMixin):  # type: ignore[misc]
-    """An estimator that tells outlying rows by its ``score_samples`` and a threshold that ``fit`` has set.
+    """An estimator that tells outlying rows by its ``outlier_scores`` and a threshold that ``fit`` has set.
 
     Attributes
     ----------
     offset_ : float
-        The threshold, in the units of ``score_samples``; NaN in a model that an older version has saved.
+        The threshold of minus ``outlier_scores``; NaN in a model that an older version has saved.
     """
 
     offset_: float
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """Return how far each row is from being outlying, ``score_samples(X) - offset_``.
+        """Return how far each row is from being outlying, ``-outlier_scores(X) - offset_``.
+
+        It is not ``score_samples(X) - offset_``: a model gives a high density to outlying rows that it has learned by
+        heart (`diagnostics.outlier_scores`).
 
         Parameters
         ----------
@@ -36,12 +39,12 @@ class RowOutliers(OutlierMixin):  # type: ignore[misc]
         Returns
         -------
         ndarray, shape (n,)
-            In the units of ``score_samples``; negative where a row is outlying.
+            In nats; negative where a row is outlying.
 
         Raises
         ------
         ValueError
-            As in ``score_samples``; or if an older version has saved the model, and so no threshold.
+            As in ``outlier_scores``; or if an older version has saved the model, and so no threshold.
         """
         check_is_fitted(self)
         if math.isnan(self.offset_):
@@ -49,7 +52,7 @@ class RowOutliers(OutlierMixin):  # type: ignore[misc]
                 "Expected a model with a threshold for rows, actual one of an older version: fit it again."
             )
         estimator: Any = self
-        scores: NDArray[np.float64] = np.asarray(estimator.score_samples(X), dtype=np.float64) - self.offset_
+        scores: NDArray[np.float64] = -np.asarray(estimator.outlier_scores(X), dtype=np.float64) - self.offset_
         return scores
 
     def predict(self, X: Any) -> NDArray[np.int64]:
@@ -78,8 +81,8 @@ def offset_of(scores: NDArray[Any], contamination: float | Literal["auto"]) -> f
     scores : ndarray, shape (n,)
         Of the rows of training; lower is more outlying.
     contamination : float or "auto"
-        Which share of them is to lie below; "auto" are those that lie more than 3.5 robust standard deviations below
-        the median (Iglewicz and Hoaglin, 1993).
+        Which share of them is to lie below; "auto" are those that lie more than 2.5 robust standard deviations below
+        the median (Leys et al., 2013).
 
     Returns
     -------

@@ -3,7 +3,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, SupportsFloat
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from pyro_ricvae._core.checks import positive_int
+from pyro_ricvae._core.checks import between_0_and_1, positive_int
 from pyro_ricvae._core.distributions import mean_of
 from pyro_ricvae._core.isolation import device_of, random_numbers
 from pyro_ricvae.data.rows import Rows, as_rows, with_cells
@@ -52,6 +52,7 @@ class PairEstimator(RowEstimator):
     test_passes: int | Literal["auto"]
     random_state: Any
     _dirt: SpikeAndSlab | None
+    _resolution: tuple[float, Tensor] | None
     not_judged_: dict[int, str]
 
     def clean(self, X: Any, passes: int | None = None) -> Any:
@@ -126,8 +127,8 @@ class PairEstimator(RowEstimator):
         ValueError
             As in `cell_probabilities`, or if `threshold` does not lie between 0 and 1.
         """
-        if threshold is not None and not (isinstance(threshold, SupportsFloat) and 0 <= float(threshold) <= 1):
-            raise ValueError(f"Expected threshold to lie between 0 and 1, or None, actual {threshold!r}.")
+        if threshold is not None:
+            threshold = between_0_and_1("threshold", threshold)
         rows, x = self._standardised(X)
         mean, probability = self._mean_and_probability(x, passes)
         expected = self.scaling_.restore(mean.numpy())
@@ -171,6 +172,28 @@ class PairEstimator(RowEstimator):
             scores.row_scores(self.model_, self.guide_, x, self._passes(passes)).double().numpy()
         )
         return rows
+
+    def outlier_scores(self, X: Any, passes: int | None = None) -> NDArray[np.float64]:
+        """Return how outlying each row is, in nats: what ``predict`` goes by; see `diagnostics.outlier_scores`.
+
+        Of a likelihood that has no mean, or is of yes and no, it is minus ``score_samples``.
+
+        Parameters
+        ----------
+        X, passes
+            As in `clean`.
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            Higher is more outlying.
+
+        Raises
+        ------
+        ValueError
+            As in `clean`; or if an older version has saved the model.
+        """
+        return self._outlying(self._standardised(X)[1], passes)
 
     def standardise(self, X: Any) -> Tensor:
         """Return rows as the model sees them, for `diagnostics` and for Pyro.
@@ -327,6 +350,21 @@ class PairEstimator(RowEstimator):
         probability = dirt.probability(found, residuals)
         probability[:, list(self.not_judged_)] = 0.0
         return probability
+
+    def _outlying(self, x: Tensor, passes: int | None) -> NDArray[np.float64]:
+        """Return how outlying standardised rows are."""
+        pair, number = (self.model_, self.guide_), self._passes(passes)
+        if self._dirt is None:
+            found = -scores.row_scores(*pair, x, number)
+        elif self._resolution is None:
+            raise ValueError(
+                "Expected a model that says how outlying rows are, actual one of an older version: fit it again."
+            )
+        else:
+            floor, center = self._resolution
+            found = scores.outlier_scores(*pair, x, number, floor=floor, center=center)
+        outlying: NDArray[np.float64] = found.double().cpu().numpy()
+        return outlying
 
     def _passes(self, passes: int | None) -> int:
         chosen = self.test_passes if passes is None else passes

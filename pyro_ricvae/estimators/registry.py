@@ -71,10 +71,13 @@ def template(likelihood: Any) -> Any:
     return LIKELIHOODS[likelihood] if isinstance(likelihood, str) else as_likelihood(likelihood)
 
 
-def make_likelihood(argument: Any, ends: Ends | None, learn_scale: bool, takeover: float | None = None) -> Any:
-    """Return a new likelihood, or a copy of the object given; `ends` are those of its floor, or twice its scale."""
+def make_likelihood(argument: Any, ends: Ends | None, learn_scale: bool, **others: Any) -> Any:
+    """Return a new likelihood, or a copy of the object given.
+
+    `ends` are those of its floor, or twice its scale; `others` are given to classes that take them.
+    """
     if isinstance(argument, str):
-        given = {"floor": ends, "scale": ends and ends[0], "learn_scale": learn_scale, "takeover": takeover}
+        given = {"floor": ends, "scale": ends and ends[0], "learn_scale": learn_scale, **others}
         chosen = {name: value for name, value in given.items() if value is not None and takes(argument, name)}
         return LIKELIHOODS[argument](**chosen)
     made: Any = deepcopy(as_likelihood(argument))

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from pyro_ricvae._core.isolation import random_numbers
 from pyro_ricvae.data.columns import not_judged, repeated
 from pyro_ricvae.data.scaling import Kind, Scaling
-from pyro_ricvae.diagnostics import scores
 from pyro_ricvae.estimators import dirt
-from pyro_ricvae.estimators.defaults import automatic_floor
+from pyro_ricvae.estimators.defaults import automatic_clean_df, automatic_floor
 from pyro_ricvae.estimators.outliers import RowOutliers, offset_of
 from pyro_ricvae.estimators.pair_estimator import PairEstimator
 from pyro_ricvae.estimators.pairs import (
@@ -75,7 +74,7 @@ class RiCVAE(RowOutliers, PairEstimator):
         `estimators.automatic_epochs`.
     contamination : float or "auto", default="auto"
         The share of *rows* that ``predict`` takes for outlying, of those of `fit`, above 0 and up to 0.5; "auto" are
-        those that score more than 3.5 robust standard deviations below the median. It changes nothing else.
+        those more than 2.5 robust standard deviations above the median of `outlier_scores`. It changes nothing else.
     scaling : {"auto", "range", "robust", "none"}, default="auto"
         How data are standardised: by their range (images), by the median and a robust standard deviation a column
         (tables), or not. "auto" takes rows of more than one dimension, and unsigned 8-bit values, for images. A cell
@@ -107,9 +106,11 @@ class RiCVAE(RowOutliers, PairEstimator):
     history_ : list of dict
         What training looked like: see `inference.Trainer`.
     warnings_ : list of str
-        What there is to know about columns (`data.columns.repeated`), and what the watch on the run said.
+        What the watch on the run said.
+    column_notes_ : list of str
+        What there is to know about columns: see `not_judged_` and `data.columns.repeated`.
     offset_ : float
-        The score below which ``predict`` takes a row for outlying, in the units of ``score_samples``.
+        Rows for which minus ``outlier_scores`` is less are those that ``predict`` takes for outlying; in nats.
     contamination_ : float
         The share of dirty *cells* in the data, the mean of their probabilities; see `cell_probabilities`. NaN where
         there are none.
@@ -169,6 +170,7 @@ class RiCVAE(RowOutliers, PairEstimator):
         self.verbose = verbose
 
     warnings_: list[str]
+    column_notes_: list[str]
 
     def fit(self, X: Any, y: None = None) -> Self:  # noqa: N803
         """Learn a clean generative model from the rows of `X`.
@@ -217,12 +219,7 @@ class RiCVAE(RowOutliers, PairEstimator):
         kl = form_of_kl(new.model, new.guide, new.x)
         chosen = replace(settings, engine=choice.engine, precision=choice.precision, engine_reason=choice.reason, kl=kl)
         self._take_over(replace(new, settings=chosen))
-        tables = new.scaling.kind != "range"
-        self.history_ = trainer.history
-        self.warnings_ = [
-            *(repeated(new.rows.values, getattr(self, "feature_names_in_", None)) if tables else []),
-            *trainer.messages,
-        ]
+        self.history_, self.warnings_ = trainer.history, trainer.messages
         return self
 
     @classmethod
@@ -296,19 +293,21 @@ class RiCVAE(RowOutliers, PairEstimator):
         self.settings_, self._is_own_pair = new.settings.to_json(), is_own_pair
         self._remember(new.rows)
         self._tell_dirt(new)
-        row_scores = scores.row_scores(self.model_, self.guide_, new.x, new.settings.test_passes)
-        self.offset_ = offset_of(row_scores.cpu().numpy(), new.settings.contamination)
+        self.offset_ = offset_of(-self._outlying(new.x, new.settings.test_passes), new.settings.contamination)
 
     def _tell_dirt(self, new: Prepared) -> None:
         """Find what tells dirty cells from clean ones, and the columns in which nothing can."""
         images = new.scaling.kind == "range"
         names = getattr(self, "feature_names_in_", None)
         self.not_judged_ = {} if images else not_judged(new.rows.values, names)
+        left_alone = [f"{why}; its cells are left as they are." for why in self.not_judged_.values()]
+        self.column_notes_ = [] if images else [*repeated(new.rows.values, names), *left_alone]
         self._dirt, self.contamination_ = None, math.nan
         residuals = dirt.residuals_of(self.model_, self.guide_, new.x, new.settings.test_passes)
+        floor = automatic_floor(new.x, new.center, new.settings.quantisation_step, images=images)[1]
+        self._resolution = floor, new.center.cpu()
         if residuals is not None:
-            floor = automatic_floor(new.x, new.center, new.settings.quantisation_step, images=images)[1]
-            self._dirt = dirt.components(self.model_, residuals, floor)
+            self._dirt = dirt.components(self.model_, residuals, floor, automatic_clean_df(images=images))
             self.contamination_ = float(self._probability(self._dirt, residuals).double().mean())
 
     def _to_save(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -316,6 +315,8 @@ class RiCVAE(RowOutliers, PairEstimator):
         tensors |= {f"guide.{name}": value for name, value in self.guide_.state_dict().items()}
         tensors["scaling.center"] = torch.as_tensor(self.scaling_.center)
         tensors["scaling.scale"] = torch.as_tensor(self.scaling_.scale)
+        if self._resolution is not None:
+            tensors["center"] = self._resolution[1]
         if type(self).__init__ is not RiCVAE.__init__ and type(self)._to_save is RiCVAE._to_save:
             raise NotImplementedError(
                 f"Expected of {type(self).__name__}, which has arguments of its own, that it saves them, actual not: "
@@ -326,9 +327,11 @@ class RiCVAE(RowOutliers, PairEstimator):
             "is_own_pair": self._is_own_pair,
             "random_state": int(self.random_state) if isinstance(self.random_state, Integral) else None,
             "warnings": self.warnings_,
+            "column_notes": self.column_notes_,
             "history": self.history_,
             "dirt": dirt.description_of(self._dirt),
             "not_judged": {str(column): why for column, why in self.not_judged_.items()},
+            "floor": None if self._resolution is None else self._resolution[0],
             "offset": self.offset_,
             "contamination": None if math.isnan(self.contamination_) else self.contamination_,
         }
@@ -372,9 +375,13 @@ class RiCVAE(RowOutliers, PairEstimator):
         estimator._is_own_pair = pair is None
         estimator.scaling_, estimator.settings_ = Scaling(settings.scaling, center, scale), settings.to_json()
         estimator.history_, estimator.warnings_ = description["history"], description["warnings"]
+        estimator.column_notes_ = description.get("column_notes", [])
         estimator._dirt = dirt.saved_components(description, estimator.model_)
         estimator.not_judged_ = {int(column): why for column, why in description.get("not_judged", {}).items()}
-        estimator.offset_ = description.get("offset", math.nan)
+        floor = description.get("floor")
+        estimator._resolution = None if floor is None else (floor, tensors["center"])
+        # Before there was a resolution, the threshold was one of score_samples.
+        estimator.offset_ = math.nan if floor is None else description["offset"]
         share = description.get("contamination")
         estimator.contamination_ = math.nan if share is None else share
         return estimator

@@ -15,6 +15,7 @@ from pyro_ricvae.data.rows import Rows, as_rows, check_for_training
 from pyro_ricvae.data.scaling import Kind, Scaling, fit_scaling, quantisation_step, standardised
 from pyro_ricvae.estimators import registry
 from pyro_ricvae.estimators.defaults import (
+    automatic_clean_df,
     automatic_epochs,
     automatic_floor,
     automatic_hidden,
@@ -55,6 +56,7 @@ class Settings:
     kl: str = ""
     likelihood_reason: str = ""
     takeover: float | None = None
+    clean_df: float | None = None
     contamination: float | Literal["auto"] = "auto"
 
     def to_json(self) -> dict[str, Any]:
@@ -131,7 +133,6 @@ def choose_settings(arguments: Any, rows: Rows) -> tuple[Settings, Scaling, Tens
     is_image = len(rows.event_shape) > 1 or rows.values.dtype == np.uint8
     given = registry.resolved(arguments.likelihood)
     likelihood, prior = registry.likelihood_name(given), registry.prior_name(arguments.prior)
-    n_latent, hidden, epochs = _sizes(arguments, rows.values.shape, recipe.batch_size)
     train_passes = positive_int("train_passes", arguments.train_passes)
     test_passes = arguments.test_passes
     contamination = check_contamination(arguments.contamination)
@@ -148,7 +149,9 @@ def choose_settings(arguments: Any, rows: Rows) -> tuple[Settings, Scaling, Tens
     center = x.median(0).values
     step = quantisation_step(rows.values, scaling)
     images = scaling.kind == "range"
+    n_latent, hidden, epochs = _sizes(arguments, rows.values.shape, recipe.batch_size, is_image or images)
     takeover = automatic_takeover(images=images) if registry.takes(given, "takeover") else None
+    clean_df = automatic_clean_df(images=images) if registry.takes(given, "clean_df") else None
     if floor == "auto":
         floor = automatic_floor(x, center, step, images=images)
     if floor is not None and registry.takes(given, "scale"):
@@ -171,6 +174,7 @@ def choose_settings(arguments: Any, rows: Rows) -> tuple[Settings, Scaling, Tens
         learn_scale=learn_scale,
         likelihood_reason="as given" if given is arguments.likelihood else _reason(takeover, images),
         takeover=takeover,
+        clean_df=clean_df,
         contamination=contamination,
     )
     return settings, scaling, x, center
@@ -181,7 +185,9 @@ def build_pair(settings: Settings, arguments: Any, center: Tensor) -> tuple[VAE,
     recipe = settings.recipe
     n_features = len(center)
     given = registry.resolved(arguments.likelihood)
-    likelihood = registry.make_likelihood(given, settings.floor, settings.learn_scale, settings.takeover)
+    likelihood = registry.make_likelihood(
+        given, settings.floor, settings.learn_scale, takeover=settings.takeover, clean_df=settings.clean_df
+    )
     prior = registry.make_prior(arguments.prior, settings.n_latent)
     paths: dict[str, Any] = {"affine_path": recipe.affine_path}
     centred: dict[str, Any] = {"center": center if recipe.center else None}
@@ -200,7 +206,7 @@ def build_pair(settings: Settings, arguments: Any, center: Tensor) -> tuple[VAE,
     return VAE(decoder, likelihood, prior), AmortizedNormal(encoder)
 
 
-def _sizes(arguments: Any, shape: tuple[int, ...], batch_size: int) -> tuple[int, tuple[int, ...], int]:
+def _sizes(arguments: Any, shape: tuple[int, ...], batch_size: int, images: bool) -> tuple[int, tuple[int, ...], int]:
     """Return the number of latents, the sizes of the hidden layers and the number of epochs."""
     n_rows, n_features = shape
     n_latent, hidden, epochs = arguments.n_latent, arguments.hidden, arguments.epochs
@@ -211,9 +217,9 @@ def _sizes(arguments: Any, shape: tuple[int, ...], batch_size: int) -> tuple[int
     if isinstance(hidden, str):
         if hidden != "auto":
             raise ValueError(f"Expected hidden to be 'auto' or a sequence such as (256, 128), actual {hidden!r}.")
-        hidden = automatic_hidden(n_features)
+        hidden = automatic_hidden(n_rows, n_features, images=images)
     if isinstance(epochs, str) and epochs == "auto":
-        epochs = automatic_epochs(n_rows, batch_size)
+        epochs = automatic_epochs(n_rows, batch_size, images=images)
     return positive_int("n_latent", n_latent), positive_ints("hidden", hidden), positive_int("epochs", epochs)
 
 

@@ -4,15 +4,13 @@ import math
 from typing import Any, ClassVar, Literal
 
 import torch
-from pyro.distributions import StudentT, TorchDistribution
+from pyro.distributions import TorchDistribution
 from torch import Tensor
-from torch.distributions import constraints
-from torch.distributions.utils import broadcast_all
 
 from pyro_ricvae._core.checks import positive_finite
+from pyro_ricvae.likelihoods.clean_or_dirty import SpikeAndSlabDistribution, maximised
 from pyro_ricvae.likelihoods.index_conditioned_normal import index_conditioned
 from pyro_ricvae.likelihoods.likelihood import Ends, Likelihood, ends_of, in_precision_of
-from pyro_ricvae.likelihoods.two_components import TwoComponents
 from pyro_ricvae.pair import Switch
 
 # Of the running estimates, a step.
@@ -27,126 +25,16 @@ _FEWEST, _MOST = 0.001, 0.95
 _EXPLAINS_NOTHING = 2.5
 
 
-def log_joint(squares: Tensor, scale: Tensor, share: Tensor, width: Any, shape: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Return the log-densities of a residual and of its cell being clean, or dirty, in nats.
-
-    .. math:: \log (1 - \pi) \mathcal N(r \mid 0, s^2), \qquad
-        \log \pi \int \mathcal N(r \mid 0, v)\, \mathrm{IG}(v \mid a, b^2 / 2)\, dv
-
-    Parameters
-    ----------
-    squares : Tensor
-        Squared residuals :math:`r^2`.
-    scale, share : Tensor
-        The standard deviation s of clean cells, and the share :math:`\pi` of dirty ones.
-    width, shape : Tensor or float
-        b and a of the prior of a dirty cell's variance.
-    """
-    width = torch.as_tensor(width, dtype=squares.dtype, device=squares.device)
-    clean = torch.log1p(-share) - 0.5 * (squares / scale.square()) - scale.log() - 0.5 * math.log(2 * math.pi)
-    level = torch.lgamma(shape + 0.5) - torch.lgamma(shape) - width.log() - 0.5 * math.log(math.pi)
-    dirty = share.log() + level - (shape + 0.5) * torch.log1p(squares / width.square())
-    return clean, dirty
-
-
-def maximised(
-    squares: Tensor, scale: Tensor, share: Tensor, width: Any, shape: Tensor, counts: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    r"""Return scale and share after a step of EM on squared residuals, two tensors of shape ().
-
-    .. math:: s^2 = \frac{\sum (1 - w) r^2}{\sum (1 - w)}, \qquad \pi = \operatorname{mean} w
-
-    with w the probability that a cell is dirty, as `log_joint` has it. As the paper's variance (equation 7) both are in
-    closed form. `counts` is 1 where a cell counts and 0 elsewhere; without one that does, all stays as it is.
-    """
-    clean, dirty = log_joint(squares, scale, share, width, shape)
-    probability = torch.sigmoid(dirty - clean)
-    counted = torch.ones_like(squares) if counts is None else counts.to(squares.dtype).expand_as(squares)
-    number, kept = counted.sum(), ((1 - probability) * counted).sum()
-    variance = ((1 - probability) * counted * squares).sum() / kept.clamp_min(1e-6)
-    mean = (probability * counted).sum() / number.clamp_min(1)
-    return torch.where(number > 0, variance.sqrt(), scale), torch.where(number > 0, mean, share)
-
-
-class SpikeAndSlabDistribution(TwoComponents):
-    r"""A cell that is clean, :math:`\mathcal N(\mu, s^2)`, or dirty, with a variance that is integrated out.
-
-    .. math:: (1 - \pi)\, \mathcal N(x \mid \mu, s^2)
-        + \pi \int \mathcal N(x \mid \mu, v)\, \mathrm{IG}(v \mid a, b^2 / 2)\, dv
-
-    The second one is a Student-t with 2a degrees of freedom, as in `InverseGammaNormal`. It has no variance below a = 1
-    and no mean at a = 1/2 or below: the location is given for one.
-
-    Parameters
-    ----------
-    loc : Tensor
-        The location :math:`\mu` of both.
-    scale : Tensor
-        The standard deviation s of a clean cell.
-    share : Tensor
-        The probability :math:`\pi` that a cell is dirty, before it is seen.
-    width, concentration : Tensor
-        b and a.
-    """
-
-    arg_constraints: ClassVar[dict[str, Any]] = {
-        "loc": constraints.real,
-        "scale": constraints.positive,
-        "share": constraints.unit_interval,
-        "width": constraints.positive,
-        "concentration": constraints.positive,
-    }
-
-    def __init__(
-        self,
-        loc: Tensor,
-        scale: Tensor,
-        share: Tensor,
-        width: Tensor,
-        concentration: Tensor,
-        *,
-        validate_args: bool | None = None,
-    ) -> None:
-        self.loc, self.scale, self.share, self.width, self.concentration = broadcast_all(
-            loc, scale, share, width, concentration
-        )
-        super().__init__(self.loc.shape, validate_args=validate_args)
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> "SpikeAndSlabDistribution":
-        """Return the distribution with another batch shape."""
-        return SpikeAndSlabDistribution(*self._expanded(batch_shape), validate_args=False)
-
-    def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """Return draws, with gradients to location and scale; which cells are dirty has none."""
-        shape = self._extended_shape(torch.Size(sample_shape))
-        is_dirty = torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device) < self.share
-        clean = self.scale * torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
-        df = 2 * self.concentration
-        dirty = StudentT(df, torch.zeros_like(df), self.width / df.sqrt(), validate_args=False).rsample(sample_shape)
-        return self.loc + torch.where(is_dirty, dirty, clean)
-
-    def dirt_probability(self, value: Tensor) -> Tensor:
-        """Return the probability that a cell of this value is dirty, between 0 and 1."""
-        return self.second_probability(value)
-
-    def log_joint(self, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the log-densities of a value and of its cell being clean, or dirty, in nats."""
-        return log_joint((value - self.loc).square(), self.scale, self.share, self.width, self.concentration)
-
-    def _expanded(self, batch_shape: Any) -> list[Tensor]:
-        parts = (self.loc, self.scale, self.share, self.width, self.concentration)
-        return [each.expand(batch_shape) for each in parts]
-
-
 class _TakingOver(SpikeAndSlabDistribution):
     """The same in training, where the index-conditioned likelihood stands in its place until it takes over."""
 
-    def __init__(self, *parts: Tensor, floor: Tensor, has_taken_over: Tensor) -> None:
-        super().__init__(*parts, validate_args=False)
+    def __init__(self, *parts: Tensor, floor: Tensor, has_taken_over: Tensor, clean_df: float | None = None) -> None:
+        super().__init__(*parts, clean_df=clean_df, validate_args=False)
         self._floor, self._has_taken_over = floor, has_taken_over
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "_TakingOver":
-        return _TakingOver(*self._expanded(batch_shape), floor=self._floor, has_taken_over=self._has_taken_over)
+        own: Any = {"floor": self._floor, "has_taken_over": self._has_taken_over, "clean_df": self.clean_df}
+        return _TakingOver(*self._expanded(batch_shape), **own)
 
     def log_prob(self, value: Tensor) -> Tensor:
         before = index_conditioned(self.loc, value, self._floor).log_prob(value)
@@ -158,13 +46,13 @@ class SpikeAndSlab(Likelihood):
 
     With residual :math:`r_j = x_j - \mu_j`
 
-    .. math:: p(x_j \mid z) = (1 - \pi)\, \mathcal N(r_j \mid 0, s^2)
+    .. math:: p(x_j \mid z) = (1 - \pi)\, t_\nu(r_j \mid 0, s)
         + \pi \int \mathcal N(r_j \mid 0, v)\, \mathrm{IG}(v \mid a, b^2 / 2)\, dv.
 
     The slab is the paper's log penalty as a proper density, `InverseGammaNormal`'s: a dirty cell pulls by
-    :math:`(2a + 1) / r_j`. The spike is what `SharedNormal` has for all cells. So :math:`\pi \to 1` is the penalty of
-    the iC-VAE, :math:`\pi \to 0` a VAE with one learned scale. Scale and share come in closed form, as the paper's
-    variance does (equation 7), by a running step of EM on each batch (`maximised`) in the first pass.
+    :math:`(2a + 1) / r_j`. The spike has one scale for all cells, as `SharedNormal`. So :math:`\pi \to 1` is the
+    penalty of the iC-VAE, :math:`\pi \to 0` a VAE with one learned scale. Scale and share come in closed form, as the
+    paper's variance does (equation 7), by a running step of EM on each batch in the first pass.
 
     In training the index-conditioned likelihood, with its floor, stands in its place until two things hold: the share
     `takeover` of the training is over, and the scale that EM finds without a bound is below 2.5 ends of the floor. For
@@ -182,6 +70,9 @@ class SpikeAndSlab(Likelihood):
         The shape a: positive and finite.
     takeover : float, default=0.1
         The share of the training before which the mixture does not take over.
+    clean_df : float, optional
+        The degrees of freedom :math:`\nu` of a clean cell's Student-t: clean values of tables have longer tails than a
+        normal has, and are taken for dirt by one. None is a normal, of standard deviation s.
 
     Attributes
     ----------
@@ -225,8 +116,17 @@ class SpikeAndSlab(Likelihood):
     spread_share: Tensor
     shape: Tensor
 
-    def __init__(self, floor: float | Ends, *, ratio: float = 10.0, shape: float = 0.1, takeover: float = 0.1) -> None:
+    def __init__(
+        self,
+        floor: float | Ends,
+        *,
+        ratio: float = 10.0,
+        shape: float = 0.1,
+        takeover: float = 0.1,
+        clean_df: float | None = None,
+    ) -> None:
         super().__init__()
+        self.clean_df = None if clean_df is None else float(positive_finite("clean_df", clean_df))
         start, end = ends_of("floor", floor)
         self.ratio = float(positive_finite("ratio", ratio))
         self.schedule = {"floor": (start, end), "mixed": Switch(takeover)}
@@ -249,9 +149,9 @@ class SpikeAndSlab(Likelihood):
         scale, share = (self.scale.clone(), self.share.clone()) if in_training else (self.scale, self.share)
         parts = (loc, scale, share, self._width(), self.shape)
         if not in_training:
-            return SpikeAndSlabDistribution(*parts)
+            return SpikeAndSlabDistribution(*parts, clean_df=self.clean_df)
         has_taken_over = (self.mixed > 0) & self._explains(self.spread)
-        return _TakingOver(*parts, floor=self.floor, has_taken_over=has_taken_over)
+        return _TakingOver(*parts, floor=self.floor, has_taken_over=has_taken_over, clean_df=self.clean_df)
 
     def dirt_probability(self, cells: TorchDistribution, x: Tensor) -> Tensor:
         """Return the probability that a cell is dirty, given the distribution that `forward` returned.
@@ -313,6 +213,6 @@ class SpikeAndSlab(Likelihood):
     def _moved(
         self, scale: Tensor, share: Tensor, squares: Tensor, observed: Tensor | None, largest: float, momentum: float
     ) -> tuple[Tensor, Tensor]:
-        new_scale, new_share = maximised(squares, scale, share, self._width(), self.shape, observed)
+        new_scale, new_share = maximised(squares, scale, share, self._width(), self.shape, observed, self.clean_df)
         new_scale = new_scale.clamp(_SMALLEST * self._end, largest)
         return scale.lerp(new_scale, momentum), share.lerp(new_share.clamp(_FEWEST, _MOST), momentum)

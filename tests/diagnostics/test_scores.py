@@ -11,7 +11,7 @@ from reference import KINDS, Returns, cells_by_hand, make_pair
 from scipy import stats
 from torch import Tensor, nn
 
-from pyro_ricvae.diagnostics import cell_scores, row_scores
+from pyro_ricvae.diagnostics import cell_scores, outlier_scores, row_scores
 from pyro_ricvae.inference.predictive import reconstruct
 
 
@@ -224,3 +224,53 @@ def test_wrong_input(score: Any) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             score(model, guide, wrong)
+
+
+# Outlying rows
+
+
+def penalty(r: Any, floor: float) -> Any:
+    r = np.abs(r)
+    return np.where(r > floor, 0.5 + np.log(np.maximum(r, floor) / floor), 0.5 * (r / floor) ** 2).sum(-1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("center", [0.0, 1.5])
+def test_outlying_rows_by_hand(kind: str, center: float, x: Tensor) -> None:
+    model, guide = double(kind)
+    loc, scale = guide.encoder(x)
+    output = model.decoder(loc)
+    output = output[0] if isinstance(output, tuple) else output
+    mean = torch.sigmoid(output) if kind == "bernoulli" else output
+    kl = (0.5 * (scale**2 + loc**2 - 1) - torch.log(scale)).sum(-1).detach().numpy()
+    expected = penalty((x - mean).detach().numpy(), 0.3) + kl + penalty(x.numpy() - center, 0.75)
+    np.testing.assert_allclose(outlier_scores(model, guide, x, floor=0.3, center=center), expected, rtol=1e-9)
+    by_feature = torch.full((5,), center)
+    np.testing.assert_allclose(outlier_scores(model, guide, x, floor=0.3, center=by_feature), expected, rtol=1e-9)
+
+
+def test_rows_that_a_model_knows_by_heart_are_outlying(x: Tensor) -> None:
+    """To ten digits or to two is the same: neither is a reason to take a row for a usual one."""
+    far, found = x + 20, []
+    model, guide = double("index_conditioned")
+    for error in (1e-10, 1e-2):
+        model.decoder = Returns(far + error)
+        found.append(outlier_scores(model, guide, far, floor=0.5))
+    torch.testing.assert_close(found[0], found[1], atol=0.01, rtol=0)
+
+
+def test_passes_change_what_the_guide_sees_and_no_more(x: Tensor) -> None:
+    model, guide = double("index_conditioned")
+    once, twice = (outlier_scores(model, guide, x, passes, floor=0.5) for passes in (1, 2))
+    seen = reconstruct(model, guide, x)
+    loc, scale = guide.encoder(seen)
+    kl = (0.5 * (scale**2 + loc**2 - 1) - torch.log(scale)).sum(-1).detach().numpy()
+    residuals = (x - model.decoder(loc)).detach().numpy()
+    np.testing.assert_allclose(twice, penalty(residuals, 0.5) + kl + penalty(x.numpy(), 1.25), rtol=1e-9)
+    assert not torch.equal(once, twice)
+
+
+@pytest.mark.parametrize("floor", [0, -1.0, math.inf, math.nan, "auto", True])
+def test_floors_of_outlying_rows_that_are_wrong(floor: Any, x: Tensor) -> None:
+    with pytest.raises(ValueError, match="Expected floor to be a positive and finite number"):
+        outlier_scores(*double("index_conditioned"), x, floor=floor)

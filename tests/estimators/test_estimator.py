@@ -244,8 +244,8 @@ def test_auto_is_by_size() -> None:
     x = np.arange(180.0).reshape(18, 10) % 97
     settings = choose_settings(est, as_rows(x))[0].to_json()
     assert settings["n_latent"] == automatic_n_latent(18, 10) == 2
-    assert settings["hidden"] == list(automatic_hidden(10))
-    assert settings["epochs"] == automatic_epochs(18, 2) == round(5000 / 9)
+    assert settings["hidden"] == list(automatic_hidden(18, 10, images=False))
+    assert settings["epochs"] == automatic_epochs(18, 2, images=False) == 300
     assert (settings["scaling"], settings["device"]) == ("robust", "cuda" if torch.cuda.is_available() else "cpu")
     assert RiCVAE(**TINY).fit(x.astype(np.uint8)).settings_["scaling"] == "range"
     assert RiCVAE(**TINY).fit(x > 40).settings_["scaling"] == "robust"  # a table of yes and no

@@ -50,10 +50,11 @@ def trained(share: float, steps: int = 400, **arguments: Any) -> SpikeAndSlab:
     return likelihood
 
 
+@pytest.mark.parametrize("clean_df", [None, 3.0, 8.0])
 @pytest.mark.parametrize("residual", [0.0, 0.02, -0.3, 2.0, 1e4])
-def test_the_density_is_that_of_scipys_components(residual: float) -> None:
-    cells: Any = at(0.07, 0.2).double()(torch.zeros(1, 1).double(), None)
-    clean = 0.8 * stats.norm.pdf(residual, scale=0.07)
+def test_the_density_is_that_of_scipys_components(residual: float, clean_df: float | None) -> None:
+    cells: Any = at(0.07, 0.2, clean_df=clean_df).double()(torch.zeros(1, 1).double(), None)
+    clean = 0.8 * (stats.norm if clean_df is None else stats.t(clean_df)).pdf(residual / 0.07) / 0.07
     dirty = 0.2 * stats.t.pdf(residual, 0.2, scale=WIDTH / math.sqrt(0.2))
     x = torch.tensor([[residual]], dtype=torch.float64)
     assert cells.log_prob(x).item() == pytest.approx(math.log(clean + dirty), rel=1e-6)
@@ -89,6 +90,38 @@ def test_em_finds_scale_and_share(share: float) -> None:
         among = (probability >= low) & (probability < low + 0.2)
         if among.sum() > 200:
             assert dirty[among].float().mean() == pytest.approx(probability[among].mean().item(), abs=0.1)
+
+
+def test_clean_cells_with_tails_are_not_taken_for_dirt() -> None:
+    """EM finds the scale of a Student-t; a normal takes its tails for dirt."""
+    generator = np.random.default_rng(0)
+    dirty = generator.random((20_000, 5)) < 0.05
+    residuals = np.where(
+        dirty, 3 * generator.normal(size=dirty.shape), 0.05 * generator.standard_t(2, size=dirty.shape)
+    )
+    squares = torch.tensor(residuals).square()
+    found = {}
+    for clean_df in (None, 2.0):
+        likelihood = SpikeAndSlab(FLOOR, clean_df=clean_df).double()
+        for _ in range(200):
+            likelihood.follow(squares, momentum=0.5)
+        found[clean_df] = likelihood
+    assert found[2.0].scale.item() == pytest.approx(0.05, rel=0.03)
+    assert found[2.0].share.item() == pytest.approx(0.05, abs=0.01)
+    assert found[None].share.item() > 0.07
+    copies = [
+        copy.deepcopy(found[2.0]).eval()(torch.zeros(1, 5).double(), None).expand(size) for size in ((2, 5), (5,))
+    ]
+    assert all(each.clean_df == 2.0 for each in copies)
+
+
+@pytest.mark.parametrize("clean_df", [None, 4.0])
+def test_draws_are_those_of_the_density(clean_df: float | None) -> None:
+    cells: Any = at(0.07, 0.2, clean_df=clean_df).double()(torch.zeros(1, 1).double(), None)
+    draws = cells.sample((20_000,)).flatten().numpy()
+    clean = stats.norm(scale=0.07) if clean_df is None else stats.t(clean_df, scale=0.07)
+    dirty = stats.t(0.2, scale=WIDTH / math.sqrt(0.2))
+    assert stats.kstest(draws, lambda x: 0.8 * clean.cdf(x) + 0.2 * dirty.cdf(x)).pvalue > 0.001
 
 
 def test_cells_that_are_not_observed_have_no_part_in_it() -> None:

@@ -2,9 +2,9 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, SupportsFloat
+from typing import Any
 
-from pyro_ricvae._core.checks import positive_finite, positive_int
+from pyro_ricvae._core.checks import between_0_and_1, positive_finite, positive_int
 from pyro_ricvae.pair import Switch
 
 
@@ -111,9 +111,7 @@ class Recipe:
         if self.warmup_steps != 0:
             positive_int("warmup_steps, where it is not 0,", self.warmup_steps)
         for name in ("kl_start", "single_pass_share", "recycled_share"):
-            value = getattr(self, name)
-            if not (isinstance(value, SupportsFloat) and 0 <= float(value) <= 1):
-                raise ValueError(f"Expected {name} to lie between 0 and 1, actual {value!r}.")
+            between_0_and_1(name, getattr(self, name))
 
     @classmethod
     def plain(cls) -> "Recipe":
