@@ -166,6 +166,8 @@ MUTANTS = [
     Mutant("passes that are never more than one", "estimators/defaults.py", "return 2 if repairs and train_passes > 1 else 1", "return 1", "tests/estimators/test_estimator.py"),
     Mutant("all cells written anew", "cli/files.py", "text.iat[i, first + j] = repr(value) if number is None else", "text.iat[i, first + j] = repr(value) if True else", "tests/cli"),
     Mutant("captures that take minutes", "inference/compile/patches.py", "if len(recorded.valid) > _MOST_VALIDATED:", "if False:", "tests/inference/compile/test_as_svi.py"),
+    Mutant("plates in another order", "inference/compile/patches.py", "return hash((frame.name, frame.dim, size.node.hint if isinstance(size, torch.SymInt) else size, frame.counter))", "return hash((frame.name, frame.dim, frame.counter))", "tests/inference/compile/test_as_svi.py"),
+    Mutant("one graph for plates of all lengths", "inference/compile/patches.py", "if len(sizes) > 1 and any(", "if False and any(", "tests/inference/compile/test_as_svi.py"),
     Mutant("a store in another order", "inference/compile/patches.py", '        store._params = _InOrder(before["_params"], store._params)\n', "", "tests/inference/compile/test_as_svi.py"),
     Mutant("names of rows that are cleaned", "data/columns.py", "        elif _names_rows(column):", "        elif False:", "tests/data/test_columns.py"),
     Mutant("whole numbers that are cut", "data/rows.py", "np.clip(np.rint(values)", "np.clip(np.floor(values)", "tests/data/test_rows.py"),

@@ -9,15 +9,14 @@ import sys
 import threading
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, ValuesView
 from contextlib import ExitStack, contextmanager
-from functools import cache, wraps
-from operator import attrgetter
+from functools import cache, partial, wraps
 from typing import Any
 from unittest.mock import patch
 
 import pyro
 import torch
 from pyro.infer import traceenum_elbo
-from pyro.infer.util import Dice
+from pyro.infer.util import Dice, MultiFrameTensor
 from pyro.ops import einsum, tensor_utils
 from pyro.ops.special import _SafeLog
 from pyro.poutine.indep_messenger import CondIndepStackFrame, IndepMessenger
@@ -121,9 +120,8 @@ def capturing() -> Iterator[Recorded]:
         stack.replace(IndepMessenger, "__iter__", _iterate)
         stack.replace(Dice, "compute_expectation", _expectation)
         stack.replace(einsum, "contract_expression", _contract_expression)
-        # Equal plates have equal sizes; and a size that varies cannot be hashed.
-        key = attrgetter("name", "dim", "counter")
-        stack.replace(CondIndepStackFrame, "__hash__", lambda frame: hash(key(frame)))
+        stack.replace(CondIndepStackFrame, "__hash__", _hash_of)
+        stack.replace(MultiFrameTensor, "add", partial(_add, MultiFrameTensor.add))
         _record_validation(stack, recorded)
         _record_losses(stack, recorded)
         _refuse_values(stack)
@@ -138,6 +136,21 @@ def capturing() -> Iterator[Recorded]:
                 names["len"] = _len
                 stack.callback(names.pop, "len", None)
         yield recorded
+
+
+def _hash_of(frame: CondIndepStackFrame) -> int:
+    """Return the hash of a plate as Pyro has it, at this length of a batch: a size that varies cannot be hashed."""
+    size: Any = frame.size
+    return hash((frame.name, frame.dim, size.node.hint if isinstance(size, torch.SymInt) else size, frame.counter))
+
+
+def _add(add: Callable[..., None], sums: MultiFrameTensor, *items: Any) -> None:
+    """Add terms as Pyro does, which sums over their plates in the order of a set, and so of hashes of their sizes."""
+    for frames, _ in items:
+        sizes = [frame.size for frame in frames if frame.vectorized]
+        if len(sizes) > 1 and any(isinstance(size, torch.SymInt) for size in sizes):
+            raise RuntimeError("the order in which Pyro sums over plates depends on the length of the batch")
+    add(sums, *items)
 
 
 class _InOrder(dict[str, Tensor]):

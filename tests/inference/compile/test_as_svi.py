@@ -18,11 +18,13 @@ import pytest
 import torch
 from conformance.harness import Record, Setup, compare
 from pyro.infer import SVI, RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
+from pyro.poutine.indep_messenger import CondIndepStackFrame
 from reference import make_pair
 from torch import Tensor, nn
 
 import pyro_ricvae as rv
 from pyro_ricvae.inference import CompilationWarning, CompiledELBO, CompiledSVI, RecyclingELBO, compile_elbo
+from pyro_ricvae.inference.compile.patches import capturing
 
 positive = dist.constraints.positive
 ROWS = torch.arange(1.0, 6.0)
@@ -619,6 +621,35 @@ def test_a_loss_that_would_take_minutes_to_capture_is_left_to_pyro(monkeypatch: 
     record = assert_as_svi(lambda: setup(chain))
     assert record.engines == ["eager"]
     assert ["would take minutes to capture" in message for message in record.compilation_warnings] == [True]
+
+
+def test_plates_come_in_the_order_that_pyro_has_them_in() -> None:
+    """Pyro sums over sets of plates: in the order of hashes, of names and of sizes."""
+    for number in range(40):
+        plates = [CondIndepStackFrame(f"{name} {number}", dim, 8, 0) for name, dim in (("rows", -2), ("columns", -1))]
+        with capturing():
+            captured = list(frozenset(plates))
+        assert captured == list(frozenset(plates))
+
+
+def test_nested_plates_of_batches_of_many_lengths() -> None:
+    """The order in which they are summed over depends on the length: there is a graph for each."""
+    lengths = (8, 5, 7)
+
+    def model(x: Tensor) -> None:
+        z = pyro.sample("z", dist.Categorical(torch.tensor([0.2, 0.3, 0.5])))
+        loc = pyro.param("loc", torch.randn(3))[z.long()]
+        with pyro.plate("rows", len(x), dim=-2), pyro.plate("columns", 3, dim=-1):
+            pyro.sample("x", dist.Normal(loc, 1.0), obs=x)
+
+    def guide(x: Tensor) -> None:
+        pyro.sample("z", dist.Categorical(logits=pyro.param("logits", torch.zeros(3))))
+
+    rows = torch.randn(8, 3)
+    record = assert_as_svi(lambda: setup(model, lambda step: (rows[: lengths[step % 3]],), guide=guide), 30)
+    assert record.engines == ["captured"] * 3
+    one = assert_as_svi(lambda: setup(model, lambda step: (rows,), guide=guide), 12)
+    assert one.engines == ["captured"]
 
 
 def test_a_loss_that_adds_up_the_store_does_so_in_its_order() -> None:
