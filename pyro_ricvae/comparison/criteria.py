@@ -208,8 +208,7 @@ def _bound(estimator: Any, X: NDArray[Any], n_draws: int, seed: int) -> dict[str
 def _finding(estimator: Any, data: Data) -> dict[str, Value]:
     """Return how well dirty rows and cells are found."""
     values = {}
-    row_method = "decision_function" if hasattr(estimator, "decision_function") else "score_samples"
-    for what, method, sign in (("row", row_method, -1), ("cell", "cell_scores", 1)):
+    for what, method, sign in (("row", "score_samples", -1), ("cell", "cell_scores", 1)):
         if f"{what}_roc_auc" not in data.criteria:
             continue
         assert data.dirty is not None

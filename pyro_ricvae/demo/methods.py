@@ -185,7 +185,7 @@ def _svi(new: Prepared) -> list[float]:
 def _outcome(scenario: Scenario, estimator: RiCVAE, details: dict[str, Any]) -> Outcome:
     cleaned, cells = estimator.clean(scenario.dirty), estimator.cell_scores(scenario.dirty)
     figures = scenario.errors(cleaned)
-    figures["average_precision"] = scenario.average_precision(-estimator.outlier_scores(scenario.dirty), cells)
+    figures["average_precision"] = scenario.average_precision(estimator.score_samples(scenario.dirty), cells)
     return Outcome(figures, cleaned, cells, estimator, details)
 
 

@@ -15,21 +15,18 @@ _FAR = 2.5  # robust deviations; Leys et al. (2013)
 
 
 class RowOutliers(OutlierMixin):  # type: ignore[misc]
-    """An estimator that tells outlying rows by its ``outlier_scores`` and a threshold that ``fit`` has set.
+    """An estimator that tells outlying rows by its ``score_samples`` and a threshold that ``fit`` has set.
 
     Attributes
     ----------
     offset_ : float
-        The threshold of minus ``outlier_scores``; NaN in a model that an older version has saved.
+        The threshold, in the units of ``score_samples``; NaN in a model that an older version has saved.
     """
 
     offset_: float
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """Return how far each row is from being outlying, ``-outlier_scores(X) - offset_``.
-
-        It is not ``score_samples(X) - offset_``: a model gives a high density to outlying rows that it has learned by
-        heart (`diagnostics.outlier_scores`).
+        """Return how far each row is from being outlying, ``score_samples(X) - offset_``.
 
         Parameters
         ----------
@@ -44,7 +41,7 @@ class RowOutliers(OutlierMixin):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            As in ``outlier_scores``; or if an older version has saved the model, and so no threshold.
+            As in ``score_samples``; or if an older version has saved the model, and so no threshold.
         """
         check_is_fitted(self)
         if math.isnan(self.offset_):
@@ -52,7 +49,7 @@ class RowOutliers(OutlierMixin):  # type: ignore[misc]
                 "Expected a model with a threshold for rows, actual one of an older version: fit it again."
             )
         estimator: Any = self
-        scores: NDArray[np.float64] = -np.asarray(estimator.outlier_scores(X), dtype=np.float64) - self.offset_
+        scores: NDArray[np.float64] = np.asarray(estimator.score_samples(X), dtype=np.float64) - self.offset_
         return scores
 
     def predict(self, X: Any) -> NDArray[np.int64]:

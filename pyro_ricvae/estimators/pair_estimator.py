@@ -155,7 +155,11 @@ class PairEstimator(RowEstimator):
         return rows.like(scores.cell_scores(self.model_, self.guide_, x, self._passes(passes)).numpy())
 
     def score_samples(self, X: Any, passes: int | None = None) -> NDArray[np.float64]:
-        """Return how normal each row is, in nats of the standardised data; see `diagnostics.row_scores`.
+        """Return how normal each row is, in nats of the standardised data: minus `diagnostics.outlier_scores`.
+
+        That is the log penalty at the resolution of the data, the KL, and the distance from the centre, and not the
+        model's own loss, `diagnostics.row_scores`: a model gives a high density to outlying rows that it has learned by
+        heart. It is the model's own loss where a likelihood has no mean, or is of yes and no.
 
         Parameters
         ----------
@@ -167,33 +171,7 @@ class PairEstimator(RowEstimator):
         ndarray, shape (n,)
             Higher is more normal.
         """
-        _, x = self._standardised(X)
-        rows: NDArray[np.float64] = (
-            scores.row_scores(self.model_, self.guide_, x, self._passes(passes)).double().numpy()
-        )
-        return rows
-
-    def outlier_scores(self, X: Any, passes: int | None = None) -> NDArray[np.float64]:
-        """Return how outlying each row is, in nats: what ``predict`` goes by; see `diagnostics.outlier_scores`.
-
-        Of a likelihood that has no mean, or is of yes and no, it is minus ``score_samples``.
-
-        Parameters
-        ----------
-        X, passes
-            As in `clean`.
-
-        Returns
-        -------
-        ndarray, shape (n,)
-            Higher is more outlying.
-
-        Raises
-        ------
-        ValueError
-            As in `clean`; or if an older version has saved the model.
-        """
-        return self._outlying(self._standardised(X)[1], passes)
+        return self._normality(self._standardised(X)[1], passes)
 
     def standardise(self, X: Any) -> Tensor:
         """Return rows as the model sees them, for `diagnostics` and for Pyro.
@@ -351,20 +329,16 @@ class PairEstimator(RowEstimator):
         probability[:, list(self.not_judged_)] = 0.0
         return probability
 
-    def _outlying(self, x: Tensor, passes: int | None) -> NDArray[np.float64]:
-        """Return how outlying standardised rows are."""
+    def _normality(self, x: Tensor, passes: int | None) -> NDArray[np.float64]:
+        """Return how normal standardised rows are."""
         pair, number = (self.model_, self.guide_), self._passes(passes)
-        if self._dirt is None:
-            found = -scores.row_scores(*pair, x, number)
-        elif self._resolution is None:
-            raise ValueError(
-                "Expected a model that says how outlying rows are, actual one of an older version: fit it again."
-            )
+        if self._dirt is None or self._resolution is None:  # the second in a model that an older version has saved
+            found = scores.row_scores(*pair, x, number)
         else:
             floor, center = self._resolution
-            found = scores.outlier_scores(*pair, x, number, floor=floor, center=center)
-        outlying: NDArray[np.float64] = found.double().cpu().numpy()
-        return outlying
+            found = -scores.outlier_scores(*pair, x, number, floor=floor, center=center)
+        normality: NDArray[np.float64] = found.double().cpu().numpy()
+        return normality
 
     def _passes(self, passes: int | None) -> int:
         chosen = self.test_passes if passes is None else passes

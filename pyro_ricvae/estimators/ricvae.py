@@ -74,7 +74,7 @@ class RiCVAE(RowOutliers, PairEstimator):
         `estimators.automatic_epochs`.
     contamination : float or "auto", default="auto"
         The share of *rows* that ``predict`` takes for outlying, of those of `fit`, above 0 and up to 0.5; "auto" are
-        those more than 2.5 robust standard deviations above the median of `outlier_scores`. It changes nothing else.
+        those that score more than 2.5 robust standard deviations below the median. It changes nothing else.
     scaling : {"auto", "range", "robust", "none"}, default="auto"
         How data are standardised: by their range (images), by the median and a robust standard deviation a column
         (tables), or not. "auto" takes rows of more than one dimension, and unsigned 8-bit values, for images. A cell
@@ -110,7 +110,7 @@ class RiCVAE(RowOutliers, PairEstimator):
     column_notes_ : list of str
         What there is to know about columns: see `not_judged_` and `data.columns.repeated`.
     offset_ : float
-        Rows for which minus ``outlier_scores`` is less are those that ``predict`` takes for outlying; in nats.
+        The score below which ``predict`` takes a row for outlying, in the units of ``score_samples``.
     contamination_ : float
         The share of dirty *cells* in the data, the mean of their probabilities; see `cell_probabilities`. NaN where
         there are none.
@@ -293,7 +293,7 @@ class RiCVAE(RowOutliers, PairEstimator):
         self.settings_, self._is_own_pair = new.settings.to_json(), is_own_pair
         self._remember(new.rows)
         self._tell_dirt(new)
-        self.offset_ = offset_of(-self._outlying(new.x, new.settings.test_passes), new.settings.contamination)
+        self.offset_ = offset_of(self._normality(new.x, new.settings.test_passes), new.settings.contamination)
 
     def _tell_dirt(self, new: Prepared) -> None:
         """Find what tells dirty cells from clean ones, and the columns in which nothing can."""
@@ -316,7 +316,7 @@ class RiCVAE(RowOutliers, PairEstimator):
         tensors["scaling.center"] = torch.as_tensor(self.scaling_.center)
         tensors["scaling.scale"] = torch.as_tensor(self.scaling_.scale)
         if self._resolution is not None:
-            tensors["center"] = self._resolution[1]
+            tensors["scaling.median"] = self._resolution[1]
         if type(self).__init__ is not RiCVAE.__init__ and type(self)._to_save is RiCVAE._to_save:
             raise NotImplementedError(
                 f"Expected of {type(self).__name__}, which has arguments of its own, that it saves them, actual not: "
@@ -379,9 +379,8 @@ class RiCVAE(RowOutliers, PairEstimator):
         estimator._dirt = dirt.saved_components(description, estimator.model_)
         estimator.not_judged_ = {int(column): why for column, why in description.get("not_judged", {}).items()}
         floor = description.get("floor")
-        estimator._resolution = None if floor is None else (floor, tensors["center"])
-        # Before there was a resolution, the threshold was one of score_samples.
-        estimator.offset_ = math.nan if floor is None else description["offset"]
+        estimator._resolution = None if floor is None else (floor, tensors["scaling.median"])
+        estimator.offset_ = description.get("offset", math.nan)
         share = description.get("contamination")
         estimator.contamination_ = math.nan if share is None else share
         return estimator
