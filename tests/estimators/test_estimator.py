@@ -17,7 +17,8 @@ from sklearn.preprocessing import StandardScaler
 
 import pyro_ricvae as rv
 from pyro_ricvae.data.rows import as_rows
-from pyro_ricvae.estimators import automatic_epochs, automatic_hidden, automatic_n_latent
+from pyro_ricvae.diagnostics import row_scores
+from pyro_ricvae.estimators import automatic_epochs, automatic_floor, automatic_hidden, automatic_n_latent
 from pyro_ricvae.estimators.ricvae import RiCVAE
 from pyro_ricvae.estimators.settings import choose_settings
 from pyro_ricvae.inference import Recipe
@@ -147,9 +148,20 @@ def test_scores_are_the_losses_written_out(table: Case, passes: int) -> None:
     mean, variance = posterior.loc.double().numpy(), posterior.scale.double().numpy() ** 2
     kl = 0.5 * (variance + mean**2 - 1 - np.log(variance)).sum(1)
     reconstruction = (cells + np.log(floor) + 0.5 * np.log(2 * np.pi)).sum(1)
+    x = table.est.standardise(table.dirty)
+    own = row_scores(table.est.model_, table.est.guide_, x, passes)
+    np.testing.assert_allclose(own, -(reconstruction + kl), rtol=1e-4)
+    center, automatic = x.median(0).values, automatic_floor(x, x.median(0).values, 0.0, images=False)[1]
+
+    def penalty(r: Any, scale: float) -> Any:
+        r = np.abs(np.asarray(r, dtype=np.float64))
+        return np.where(r > scale, 0.5 + np.log(np.maximum(r, scale) / scale), 0.5 * (r / scale) ** 2).sum(1)
+
     scores = table.est.score_samples(table.dirty, passes)
     assert scores.shape == (200,)
-    np.testing.assert_allclose(scores, -(reconstruction + kl), rtol=1e-4)
+    np.testing.assert_allclose(
+        scores, -(penalty(residuals, automatic) + kl + penalty(x - center, 2.5 * automatic)), rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("name", ["table", "images"])

@@ -110,7 +110,7 @@ def test_clean_cells_with_tails_are_not_taken_for_dirt() -> None:
     assert found[2.0].share.item() == pytest.approx(0.05, abs=0.01)
     assert found[None].share.item() > 0.07
     copies = [
-        copy.deepcopy(found[2.0]).eval()(torch.zeros(1, 5).double(), None).expand(size) for size in ((2, 5), (5,))
+        copy.deepcopy(found[2.0]).eval()(torch.zeros(1, 5).double(), None).expand(size) for size in ((2, 5), (3, 1, 5))
     ]
     assert all(each.clean_df == 2.0 for each in copies)
 
