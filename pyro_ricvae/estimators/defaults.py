@@ -98,6 +98,15 @@ def automatic_clean_df(*, images: bool) -> float | None:
     return None if images else 8.0
 
 
+def automatic_widest(*, images: bool) -> float:
+    """Return the widest clean cells, in ends of the floor, of a `likelihoods.SpikeAndSlab` that takes over.
+
+    2.5, the typical distance of a value from its feature's centre, for images. 10, as wide as dirt, for tables, whose
+    columns may have little to do with each other: docs/recipe.md.
+    """
+    return 2.5 if images else 10.0
+
+
 def automatic_test_passes(train_passes: int, *, repairs: bool) -> int:
     """Return the number of passes at test time: 2 where passes repair rows, and were trained to; else 1.
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.distributions.constraints import boolean
 
 from pyro_ricvae._core.distributions import base_of
+from pyro_ricvae.estimators.defaults import automatic_clean_df, automatic_widest
 from pyro_ricvae.inference import predictive
 from pyro_ricvae.likelihoods import SpikeAndSlab
 from pyro_ricvae.pair import Guide, Model, likelihood_of
@@ -30,7 +31,7 @@ def residuals_of(model: Model, guide: Guide, x: Tensor, passes: int) -> Tensor |
         return None
 
 
-def components(model: Model, residuals: Tensor, floor: float, clean_df: float | None = None) -> SpikeAndSlab:
+def components(model: Model, residuals: Tensor, floor: float, *, images: bool) -> SpikeAndSlab:
     """Return what tells dirty cells from clean ones: the model's likelihood if it does, else one fitted to residuals.
 
     Parameters
@@ -41,8 +42,8 @@ def components(model: Model, residuals: Tensor, floor: float, clean_df: float | 
         Of rows of training, in standardised units.
     floor : float
         The end of the automatic floor, the unit of how wide dirt is.
-    clean_df : float, optional
-        Of a clean cell, as `likelihoods.SpikeAndSlab` has it.
+    images : bool
+        Whether the rows are images: `estimators.defaults` has what that makes of clean cells.
 
     Returns
     -------
@@ -52,7 +53,8 @@ def components(model: Model, residuals: Tensor, floor: float, clean_df: float | 
     likelihood = likelihood_of(model)
     if isinstance(likelihood, SpikeAndSlab):
         return likelihood
-    found, squares = SpikeAndSlab(floor, clean_df=clean_df).to(residuals.device), residuals.square()
+    by_kind: dict[str, Any] = {"clean_df": automatic_clean_df(images=images), "widest": automatic_widest(images=images)}
+    found, squares = SpikeAndSlab(floor, **by_kind).to(residuals.device), residuals.square()
     for _ in range(_STEPS):
         found.follow(squares, momentum=1.0)
     return found.eval()

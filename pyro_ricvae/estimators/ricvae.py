@@ -15,7 +15,7 @@ from pyro_ricvae._core.isolation import random_numbers
 from pyro_ricvae.data.columns import not_judged, repeated
 from pyro_ricvae.data.scaling import Kind, Scaling
 from pyro_ricvae.estimators import dirt
-from pyro_ricvae.estimators.defaults import automatic_clean_df, automatic_floor
+from pyro_ricvae.estimators.defaults import automatic_floor
 from pyro_ricvae.estimators.outliers import RowOutliers, offset_of
 from pyro_ricvae.estimators.pair_estimator import PairEstimator
 from pyro_ricvae.estimators.pairs import (
@@ -307,7 +307,7 @@ class RiCVAE(RowOutliers, PairEstimator):
         floor = automatic_floor(new.x, new.center, new.settings.quantisation_step, images=images)[1]
         self._resolution = floor, new.center.cpu()
         if residuals is not None:
-            self._dirt = dirt.components(self.model_, residuals, floor, automatic_clean_df(images=images))
+            self._dirt = dirt.components(self.model_, residuals, floor, images=images)
             self.contamination_ = float(self._probability(self._dirt, residuals).double().mean())
 
     def _to_save(self) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -22,6 +22,7 @@ from pyro_ricvae.estimators.defaults import (
     automatic_n_latent,
     automatic_takeover,
     automatic_test_passes,
+    automatic_widest,
 )
 from pyro_ricvae.estimators.outliers import check_contamination
 from pyro_ricvae.guides import AmortizedNormal
@@ -57,6 +58,7 @@ class Settings:
     likelihood_reason: str = ""
     takeover: float | None = None
     clean_df: float | None = None
+    widest: float | None = None
     contamination: float | Literal["auto"] = "auto"
 
     def to_json(self) -> dict[str, Any]:
@@ -152,6 +154,7 @@ def choose_settings(arguments: Any, rows: Rows) -> tuple[Settings, Scaling, Tens
     n_latent, hidden, epochs = _sizes(arguments, rows.values.shape, recipe.batch_size, is_image or images)
     takeover = automatic_takeover(images=images) if registry.takes(given, "takeover") else None
     clean_df = automatic_clean_df(images=images) if registry.takes(given, "clean_df") else None
+    widest = automatic_widest(images=images) if registry.takes(given, "widest") else None
     if floor == "auto":
         floor = automatic_floor(x, center, step, images=images)
     if floor is not None and registry.takes(given, "scale"):
@@ -175,6 +178,7 @@ def choose_settings(arguments: Any, rows: Rows) -> tuple[Settings, Scaling, Tens
         likelihood_reason="as given" if given is arguments.likelihood else _reason(takeover, images),
         takeover=takeover,
         clean_df=clean_df,
+        widest=widest,
         contamination=contamination,
     )
     return settings, scaling, x, center
@@ -186,7 +190,12 @@ def build_pair(settings: Settings, arguments: Any, center: Tensor) -> tuple[VAE,
     n_features = len(center)
     given = registry.resolved(arguments.likelihood)
     likelihood = registry.make_likelihood(
-        given, settings.floor, settings.learn_scale, takeover=settings.takeover, clean_df=settings.clean_df
+        given,
+        settings.floor,
+        settings.learn_scale,
+        takeover=settings.takeover,
+        clean_df=settings.clean_df,
+        widest=settings.widest,
     )
     prior = registry.make_prior(arguments.prior, settings.n_latent)
     paths: dict[str, Any] = {"affine_path": recipe.affine_path}
@@ -228,7 +237,7 @@ def _reason(takeover: float | None, images: bool) -> str:
     return (
         "auto: cells are clean, with one scale, or dirty, each with its own; the share of each is found in training. "
         f"The index-conditioned likelihood stands in its place for the first {takeover:.0%}, as for all "
-        f"{'images' if images else 'tables'}, and stays where clean cells cannot be told from dirty ones."
+        + ("images, and stays where clean cells cannot be told from dirty ones." if images else "tables.")
     )
 
 

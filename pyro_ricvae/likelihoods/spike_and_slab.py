@@ -20,9 +20,6 @@ _MOMENTUM = 0.02
 _SMALLEST, _LARGEST = 0.02, 1.0
 # Bounds of the share of dirty cells.
 _FEWEST, _MOST = 0.001, 0.95
-# In ends of an automatic floor, which is 0.4 of it, the typical distance of a value from its feature's centre: where
-# cells called clean are as wide as that, the model explains nothing of them, or dirt is among them.
-_EXPLAINS_NOTHING = 2.5
 
 
 class _TakingOver(SpikeAndSlabDistribution):
@@ -55,9 +52,9 @@ class SpikeAndSlab(Likelihood):
     paper's variance does (equation 7), by a running step of EM on each batch in the first pass.
 
     In training the index-conditioned likelihood, with its floor, stands in its place until two things hold: the share
-    `takeover` of the training is over, and the scale that EM finds without a bound is below 2.5 ends of the floor. For
-    an automatic floor that is the typical distance of a value from its feature's centre: where cells that are called
-    clean are spread as widely as the data, the mixture could not tell dirt from them, and the log penalty stays.
+    `takeover` of the training is over, and the scale that EM finds without a bound is below `widest` ends of the floor.
+    2.5 ends of an automatic floor are the typical distance of a value from its feature's centre: where pixels that are
+    called clean are spread as widely as the data, dirt is among them, and the log penalty stays.
 
     Parameters
     ----------
@@ -70,6 +67,10 @@ class SpikeAndSlab(Likelihood):
         The shape a: positive and finite.
     takeover : float, default=0.1
         The share of the training before which the mixture does not take over.
+    widest : float, default=2.5
+        The scale of clean cells, in ends of the floor, from which on the mixture does not take over. Of tables whose
+        columns have little to do with each other no model makes clean cells much narrower than the data, and they need
+        `ratio`.
     clean_df : float, optional
         The degrees of freedom :math:`\nu` of a clean cell's Student-t: clean values of tables have longer tails than a
         normal has, and are taken for dirt by one. None is a normal, of standard deviation s.
@@ -123,12 +124,14 @@ class SpikeAndSlab(Likelihood):
         ratio: float = 10.0,
         shape: float = 0.1,
         takeover: float = 0.1,
+        widest: float = 2.5,
         clean_df: float | None = None,
     ) -> None:
         super().__init__()
         self.clean_df = None if clean_df is None else float(positive_finite("clean_df", clean_df))
         start, end = ends_of("floor", floor)
         self.ratio = float(positive_finite("ratio", ratio))
+        self.widest = float(positive_finite("widest", widest))
         self.schedule = {"floor": (start, end), "mixed": Switch(takeover)}
         self.register_buffer("floor", torch.tensor(start))
         self.register_buffer("mixed", torch.tensor(1.0))
@@ -178,7 +181,7 @@ class SpikeAndSlab(Likelihood):
         return bool(self._explains(self.spread))
 
     def _explains(self, spread: Tensor) -> Tensor:
-        return spread <= _EXPLAINS_NOTHING * self._end
+        return spread <= self.widest * self._end
 
     @property
     def _end(self) -> float:
