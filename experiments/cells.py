@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from sklearn.calibration import calibration_curve
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401 -- or there is no IterativeImputer
 from sklearn.impute import IterativeImputer
 from sklearn.metrics import average_precision_score
@@ -26,6 +27,7 @@ from pyro_ricvae import RiCVAE
 from pyro_ricvae.data import corruption
 from pyro_ricvae.demo.scenarios import DATA_SETS, Scenario
 from pyro_ricvae.estimators import RobustPCA
+from pyro_ricvae.plots.style import new_figure, save
 
 Array = NDArray[Any]
 
@@ -141,6 +143,29 @@ def tables(path: Path) -> None:
         ]
         click.echo(tabulate(lines, ["table", "% dirty", *some], tablefmt="github", disable_numparse=True) + "\n")
     click.echo(f"Mean average precision: {means.filter(like='found ').mean().round(3).to_dict()}")
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--seed", type=int, default=0, show_default=True)
+def picture(path: Path, seed: int) -> None:
+    """Draw how often cells are dirty, by the probability that they are, at 10% dirty cells, into a PNG file."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    figure = new_figure(5, 4.4)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1)
+    for name in tqdm(TABLES):
+        scenario = make(name, 10, seed)
+        probability = np.asarray(
+            RiCVAE(random_state=seed, verbose=False).fit(scenario.dirty).cell_probabilities(scenario.dirty)
+        )
+        truth, said = calibration_curve(scenario.touched.ravel(), probability.ravel(), n_bins=10)
+        error = expected_calibration_error(probability, scenario.touched)
+        axes.plot(said, truth, marker="o", markersize=3, label=f"{name}: error {error:.3f}")
+    axes.set(xlabel="probability that a cell is dirty", ylabel="share of such cells that are")
+    axes.legend(fontsize=8, loc="upper left")
+    save(figure, path)
 
 
 if __name__ == "__main__":

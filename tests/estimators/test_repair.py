@@ -9,6 +9,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from numpy.typing import NDArray
+from sklearn.calibration import calibration_curve
 from sklearn.exceptions import NotFittedError
 
 import pyro_ricvae as rv
@@ -63,6 +64,21 @@ def test_probabilities_tell_dirty_cells_from_clean_ones(fitted: RiCVAE) -> None:
     assert probability[~WRONG].mean() < 0.1
     assert fitted.contamination_ == pytest.approx(probability.mean(), abs=1e-6)
     assert fitted.contamination_ == pytest.approx(WRONG.mean(), abs=0.06)
+
+
+def test_probabilities_are_calibrated_where_columns_have_nothing_to_do_with_each_other() -> None:
+    """No model makes clean cells much narrower than such data: the mixture takes over all the same."""
+    rng = np.random.default_rng(1)
+    clean = rng.standard_t(8, size=(N, 6))
+    wrong = rng.random((N, 6)) < 0.1
+    dirty = np.where(wrong, 8 * rng.choice([-1, 1], (N, 6)) * (1 + rng.random((N, 6))), clean)
+    est = fit(dirty, "auto")
+    assert est.contamination_ == pytest.approx(wrong.mean(), abs=0.03)
+    probability = est.cell_probabilities(dirty)
+    truth, said = calibration_curve(wrong.ravel(), probability.ravel(), n_bins=2)
+    np.testing.assert_allclose(truth, said, atol=0.05)
+    assert wrong[probability > 0.5].mean() > 0.9
+    assert (probability[wrong] > 0.5).mean() > 0.95
 
 
 def test_repaired_rows_are_nearer_to_the_truth_than_dirty_or_denoised_ones(fitted: RiCVAE) -> None:
