@@ -70,7 +70,7 @@ class SpikeAndSlab(Likelihood):
     widest : float, default=2.5
         The scale of clean cells, in ends of the floor, from which on the mixture does not take over. Of tables whose
         columns have little to do with each other no model makes clean cells much narrower than the data, and they need
-        `ratio`.
+        3.7, about the robust standard deviation of a column.
     clean_df : float, optional
         The degrees of freedom :math:`\nu` of a clean cell's Student-t: clean values of tables have longer tails than a
         normal has, and are taken for dirt by one. None is a normal, of standard deviation s.
