@@ -154,6 +154,7 @@ def test_an_estimator_says_how_it_was_trained() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:precision='bf16' on cpu:UserWarning")  # where the processor has no instructions
 @pytest.mark.parametrize(("scenario", "epochs"), [("digits-demo", 10), ("table-10", 30)])
 def test_bf16_cleans_as_well_as_fp32(scenario: str, epochs: int) -> None:
     """Over three seeds and four times as many epochs the errors differed by 1.1% at most."""
