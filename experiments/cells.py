@@ -4,7 +4,6 @@ python -m experiments.cells run --seeds 0,1,2 --out cells.jsonl
 python -m experiments.cells tables cells.jsonl > tables.md
 """
 
-import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,11 @@ from sklearn.metrics import average_precision_score
 from tabulate import tabulate
 from tqdm import tqdm
 
+from experiments.lines import read_lines, run_missing
 from experiments.repair import expected_calibration_error
-from experiments.rows import load
 from pyro_ricvae import RiCVAE
 from pyro_ricvae.data import corruption
-from pyro_ricvae.demo.scenarios import DATA_SETS, Scenario
+from pyro_ricvae.demo.scenarios import DATA_SETS, Scenario, load_adbench
 from pyro_ricvae.estimators import RobustPCA
 from pyro_ricvae.plots.style import new_figure, save
 
@@ -43,7 +42,7 @@ def make(name: str, percent: int, seed: int) -> Scenario:
     if name in DATA_SETS:
         clean = DATA_SETS[name]()
     else:
-        rows, outlying = load(name)
+        rows, outlying = load_adbench(name)
         clean = rows[~outlying][:_MOST_ROWS]
     if not percent:
         return Scenario(f"{name}-0", clean, clean.copy(), np.zeros(clean.shape, dtype=bool), False)
@@ -113,22 +112,17 @@ def run_all(name: tuple[str, ...], seeds: str, out: Path) -> None:
     """Fit models; each table is a line of OUT, and made only once. One thread."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    done = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
-    known = {(each["name"], each["percent"], each["seed"]) for each in done}
     wanted = [
         (each, percent, seed) for seed in map(int, seeds.split(",")) for each in name or TABLES for percent in SHARES
     ]
-    for key in tqdm([key for key in wanted if key not in known]):
-        result = run(*key)
-        with out.open("a") as file:
-            file.write(json.dumps(result) + "\n")
+    run_missing(out, ("name", "percent", "seed"), wanted, run)
 
 
 @main.command()
 @click.argument("path", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 def tables(path: Path) -> None:
     """Print the tables of a file of runs, in Markdown: means over seeds."""
-    runs = pd.json_normalize([json.loads(line) for line in path.read_text().splitlines()], sep=" ")
+    runs = pd.json_normalize(read_lines(path), sep=" ")
     means = runs.groupby(["name", "percent"]).mean(numeric_only=True)
     errors = ["iC-VAE, cleaned", "cleaned", "repaired"]
     for columns in (

@@ -5,7 +5,6 @@ python -m experiments.repair tables runs.jsonl > tables.md
 """
 
 import itertools
-import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from tabulate import tabulate
-from tqdm import tqdm
 
+from experiments.lines import read_lines, run_missing
 from pyro_ricvae import RiCVAE
 from pyro_ricvae.demo.scenarios import CONTAMINATIONS, DATA_SETS, Scenario, make_scenario
 
@@ -87,7 +86,7 @@ def _median(scenario: Scenario, rows: NDArray[Any]) -> float:
 
 def read(path: Path) -> pd.DataFrame:
     """Return the runs of a file, a line each, images' squared errors times 1000, with columns for each pass."""
-    runs = pd.json_normalize([json.loads(line) for line in path.read_text().splitlines()], sep=" ")
+    runs = pd.json_normalize(read_lines(path), sep=" ")
     images = runs["name"].str.startswith(("digits", "faces"))
     errors = [f"{how} {m}" for how in ("clean", "repair") for m in PASSES]
     runs.loc[images, errors] *= 1000
@@ -108,14 +107,11 @@ def main() -> None:
 def run_all(data: tuple[str, ...], dirt: tuple[str, ...], model: tuple[str, ...], seeds: str, out: Path) -> None:
     """Fit models; each is a line of OUT, and made only once. One thread."""
     torch.set_num_threads(1)
-    done = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
-    known = {(each["name"], each["seed"], each["model"]) for each in done}
     names = [f"{each}-{kind}" for each in data or DATA_SETS for kind in dirt or CONTAMINATIONS]
     wanted = [(name, seed, each) for name in names for seed in map(int, seeds.split(",")) for each in model or MODELS]
-    for name, seed, each in tqdm([key for key in wanted if key not in known]):
-        result = run(make_scenario(name, seed), seed, each)
-        with out.open("a") as file:
-            file.write(json.dumps(result) + "\n")
+    run_missing(
+        out, ("name", "seed", "model"), wanted, lambda name, seed, each: run(make_scenario(name, seed), seed, each)
+    )
 
 
 @main.command()

@@ -5,7 +5,6 @@ python -m experiments.rows run --seeds 0,1,2 --out rows.jsonl
 python -m experiments.rows tables rows.jsonl > tables.md
 """
 
-import json
 import time
 import warnings
 from collections.abc import Callable
@@ -20,10 +19,11 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 from tabulate import tabulate
-from tqdm import tqdm
 
+from experiments.lines import read_lines, run_missing
 from pyro_ricvae import RiCVAE
 from pyro_ricvae.data.datasets import find
+from pyro_ricvae.demo.scenarios import load_adbench
 from pyro_ricvae.diagnostics import row_scores
 
 OURS = "RiCVAE"
@@ -40,13 +40,6 @@ def names() -> list[str]:
     if one is None:
         raise click.ClickException("Expected adbench in the folder that PYRO_RICVAE_DATA names.")
     return sorted((file.stem for file in one.parent.glob("*.npz")), key=lambda name: (name.startswith(_IMAGES), name))
-
-
-def load(name: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the rows of a data set, and which are outlying."""
-    path: Any = find(f"adbench/{name}.npz")
-    with np.load(path) as arrays:
-        return arrays["X"].astype(np.float64), arrays["y"].ravel() == 1
 
 
 def outlyingness(method: str, rows: NDArray[np.float64], seed: int) -> dict[str, NDArray[np.float64]]:
@@ -68,7 +61,7 @@ def outlyingness(method: str, rows: NDArray[np.float64], seed: int) -> dict[str,
 
 def run(name: str, method: str, seed: int) -> list[dict[str, Any]]:
     """Return what the scores of a method are worth on a data set."""
-    rows, outlying = load(name)
+    rows, outlying = load_adbench(name)
     began = time.perf_counter()
     try:
         found = outlyingness(method, rows, seed)
@@ -102,25 +95,20 @@ def run_all(name: tuple[str, ...], method: tuple[str, ...], seeds: str, out: Pat
     """Fit detectors; each is a line of OUT, or two, and made only once. One thread."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    done = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
-    known = {(each["name"], each["of"], each["seed"]) for each in done}
     wanted = [
         (each, how, seed)
         for seed in map(int, seeds.split(","))
         for each in name or names()
         for how in method or METHODS
     ]
-    for key in tqdm([key for key in wanted if key not in known]):
-        lines = "".join(json.dumps(each) + "\n" for each in run(*key))
-        with out.open("a") as file:
-            file.write(lines)
+    run_missing(out, ("name", "of", "seed"), wanted, run)
 
 
 @main.command()
 @click.argument("path", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 def tables(path: Path) -> None:
     """Print the tables of a file of runs, in Markdown: means over seeds and data sets, ranks, and each data set."""
-    runs = pd.DataFrame([json.loads(line) for line in path.read_text().splitlines()])
+    runs = pd.DataFrame(read_lines(path))
     is_image = runs["name"].str.startswith(_IMAGES)
     for what, some in (("tables", runs[~is_image]), ("image sets", runs[is_image])):
         if some.empty:

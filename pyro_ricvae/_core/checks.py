@@ -30,10 +30,7 @@ def positive_ints(name: str, values: Iterable[Any]) -> tuple[int, ...]:
 
 def positive_finite(name: str, value: Any) -> Tensor:
     """Return `value` as a 0-dim tensor, or raise a ValueError that names it if it is not positive and finite there."""
-    try:
-        number = torch.tensor(math.nan if isinstance(value, str | bool) else float(value))
-    except (TypeError, ValueError):
-        number = torch.tensor(math.nan)
+    number = torch.tensor(_number(value))
     if not (0.0 < number < math.inf):
         raise ValueError(f"Expected {name} to be a positive and finite number in {number.dtype}, actual {value!r}.")
     return number
@@ -41,13 +38,18 @@ def positive_finite(name: str, value: Any) -> Tensor:
 
 def between_0_and_1(name: str, value: Any) -> float:
     """Return `value` as a float, or raise a ValueError that names it if it is not a number between 0 and 1."""
-    try:
-        number = math.nan if isinstance(value, str | bool) else float(value)
-    except (TypeError, ValueError):
-        number = math.nan
+    number = _number(value)
     if not 0.0 <= number <= 1.0:
         raise ValueError(f"Expected {name} to lie between 0 and 1, actual {value!r}.")
     return number
+
+
+def _number(value: Any) -> float:
+    """Return `value` as a float, NaN if it is not a number."""
+    try:
+        return math.nan if isinstance(value, str | bool) else float(value)
+    except (TypeError, ValueError):
+        return math.nan
 
 
 def features_vector(name: str, value: Any, n_features: int) -> Tensor:

@@ -140,14 +140,19 @@ def _table(share: float) -> Callable[[int], tuple[Array, Array, Array]]:
     return make
 
 
+def load_adbench(name: str) -> tuple[Array, NDArray[np.bool_]]:
+    """Return the rows of a data set of ADBench, of shape (n, d), and which of them are outlying, of shape (n,)."""
+    path = find(f"adbench/{name}.npz")
+    if path is None:
+        raise FileNotFoundError(f"Expected adbench/{name}.npz in the folder that PYRO_RICVAE_DATA names.")
+    with np.load(path) as arrays:
+        return arrays["X"].astype(np.float64), arrays["y"].ravel() == 1
+
+
 def load_satellite() -> Array:
     """Return 1,500 rows of the ADBench table satimage-2, without its outliers: 9 pixels in 4 bands of a satellite."""
-    path = find("adbench/31_satimage-2.npz")
-    if path is None:
-        raise FileNotFoundError("Expected adbench/31_satimage-2.npz in the folder that PYRO_RICVAE_DATA names.")
-    with np.load(path) as arrays:
-        inliers: Array = arrays["X"][arrays["y"] == 0].astype(np.float64)
-    return inliers[:1500]
+    rows, outlying = load_adbench("31_satimage-2")
+    return rows[~outlying][:1500]
 
 
 #: The data sets on which likelihoods are compared, by name, and how many of their cells or rows are dirty.

@@ -7,7 +7,7 @@ from torch.distributions import Independent
 from pyro_ricvae._core.checks import positive_finite, positive_int
 from pyro_ricvae._core.distributions import mean_of
 from pyro_ricvae.inference.predictive import in_chunks, recycle
-from pyro_ricvae.inference.row_loss import row_loss_terms
+from pyro_ricvae.inference.row_loss import kl_at_mean, row_loss_terms
 from pyro_ricvae.likelihoods.index_conditioned_normal import index_conditioned
 from pyro_ricvae.pair import Guide, Model
 
@@ -89,8 +89,9 @@ def row_scores(model: Model, guide: Guide, x: Tensor, passes: int = 1, *, batch_
     """
 
     def score(chunk: Tensor) -> Tensor:
-        _, reconstruction, kl = _row_terms(model, guide, chunk, passes)
-        return -(reconstruction + kl).unsqueeze(-1)
+        encoded = recycle(model, guide, chunk, positive_int("passes", passes) - 1)
+        reconstruction, kl = row_loss_terms(model, guide, chunk, encoded)
+        return -(reconstruction + _by_row(kl, reconstruction)).unsqueeze(-1)
 
     return in_chunks((model, guide), x, batch_size, score).squeeze(-1)
 
@@ -141,23 +142,21 @@ def outlier_scores(
     positive_finite("floor", floor)
 
     def penalty(x: Tensor, loc: Tensor, scale: float) -> Tensor:
-        floor = x.new_tensor(scale)
-        at_loc = index_conditioned(loc, loc, floor).log_prob(loc)
-        lacking: Tensor = at_loc - index_conditioned(loc, x, floor).log_prob(x)
+        floor, zero = x.new_tensor(scale), x.new_zeros(())
+        most = index_conditioned(zero, zero, floor).log_prob(zero)
+        lacking: Tensor = most - index_conditioned(loc, x, floor).log_prob(x)
         return lacking.sum(-1)
 
     def score(chunk: Tensor) -> Tensor:
-        encoded, _, kl = _row_terms(model, guide, chunk, passes)
-        mean = mean_of(model.decode(guide.encode(encoded).mean), "A row")
-        at_center = torch.as_tensor(center).to(chunk).expand_as(chunk)
-        far = penalty(chunk, mean, floor) + penalty(chunk, at_center, _TYPICAL * floor)
+        posterior = guide.encode(recycle(model, guide, chunk, positive_int("passes", passes) - 1))
+        mean = mean_of(model.decode(posterior.mean), "A row")
+        far = penalty(chunk, mean, floor) + penalty(chunk, torch.as_tensor(center).to(chunk), _TYPICAL * floor)
+        kl = _by_row(kl_at_mean(posterior, model.prior()), far)
         return (far + kl).unsqueeze(-1)
 
     return in_chunks((model, guide), x, batch_size, score).squeeze(-1)
 
 
-def _row_terms(model: Model, guide: Guide, x: Tensor, passes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what the guide sees after all passes but one, and the two terms of the rows' loss there, by row."""
-    encoded = recycle(model, guide, x, positive_int("passes", passes) - 1)
-    reconstruction, kl = row_loss_terms(model, guide, x, encoded)
-    return encoded, reconstruction, kl.sum(-1) if kl.dim() > reconstruction.dim() else kl
+def _by_row(kl: Tensor, rows: Tensor) -> Tensor:
+    """Return the KL by row, where it may be by latent unit; `rows` has a value for each row."""
+    return kl.sum(-1) if kl.dim() > rows.dim() else kl

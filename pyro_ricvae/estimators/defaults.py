@@ -1,6 +1,7 @@
 """Settings by size and kind of data: what "auto" stands for."""
 
 import math
+from typing import Any
 
 from torch import Tensor
 
@@ -13,6 +14,9 @@ _STEPS = {True: (5000, 1000), False: (3000, 300)}
 _MANY_ROWS = 10_000
 # Of a training.
 _TAKEOVER = {True: 0.3, False: 0.1}
+# Degrees of freedom of clean cells, None for a normal, and their widest scale, in ends of the floor.
+_CLEAN_DF = {True: None, False: 8.0}
+_WIDEST = {True: 2.5, False: 3.7}
 
 
 def automatic_n_latent(n_rows: int, n_features: int) -> int:
@@ -90,21 +94,14 @@ def automatic_takeover(*, images: bool) -> float:
     return _TAKEOVER[images]
 
 
-def automatic_clean_df(*, images: bool) -> float | None:
-    """Return the degrees of freedom of a clean cell under `likelihoods.SpikeAndSlab`: 8 for tables; None for images.
+def automatic_spike(*, images: bool) -> dict[str, Any]:
+    """Return the arguments of a `likelihoods.SpikeAndSlab` that go by kind; docs/recipe.md has the reasons.
 
-    Clean values of tables have longer tails than a normal, None, which takes them for dirt: docs/recipe.md.
+    Clean values of tables have longer tails than a normal, which takes them for dirt. The scale of clean cells goes up
+    to 2.5 ends of the floor for images, the typical distance of a value from its feature's centre; for tables, whose
+    columns may have little to do with each other, up to 3.7, about the robust standard deviation of a column.
     """
-    return None if images else 8.0
-
-
-def automatic_widest(*, images: bool) -> float:
-    """Return the widest clean cells, in ends of the floor, of a `likelihoods.SpikeAndSlab` that takes over.
-
-    2.5, the typical distance of a value from its feature's centre, for images. 3.7, about the robust standard deviation
-    of a column, for tables, whose columns may have little to do with each other: docs/recipe.md.
-    """
-    return 2.5 if images else 3.7
+    return {"takeover": automatic_takeover(images=images), "clean_df": _CLEAN_DF[images], "widest": _WIDEST[images]}
 
 
 def automatic_test_passes(train_passes: int, *, repairs: bool) -> int:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributions.constraints import boolean
 
 from pyro_ricvae._core.distributions import base_of
-from pyro_ricvae.estimators.defaults import automatic_clean_df, automatic_widest
+from pyro_ricvae.estimators.defaults import automatic_spike
 from pyro_ricvae.inference import predictive
 from pyro_ricvae.likelihoods import SpikeAndSlab
 from pyro_ricvae.pair import Guide, Model, likelihood_of
@@ -43,7 +43,7 @@ def components(model: Model, residuals: Tensor, floor: float, *, images: bool) -
     floor : float
         The end of the automatic floor, the unit of how wide dirt is.
     images : bool
-        Whether the rows are images: `estimators.defaults` has what that makes of clean cells.
+        Whether the rows are images; see `defaults.automatic_spike`.
 
     Returns
     -------
@@ -53,8 +53,7 @@ def components(model: Model, residuals: Tensor, floor: float, *, images: bool) -
     likelihood = likelihood_of(model)
     if isinstance(likelihood, SpikeAndSlab):
         return likelihood
-    by_kind: dict[str, Any] = {"clean_df": automatic_clean_df(images=images), "widest": automatic_widest(images=images)}
-    found, squares = SpikeAndSlab(floor, **by_kind).to(residuals.device), residuals.square()
+    found, squares = SpikeAndSlab(floor, **automatic_spike(images=images)).to(residuals.device), residuals.square()
     for _ in range(_STEPS):
         found.follow(squares, momentum=1.0)
     return found.eval()

@@ -15,14 +15,12 @@ from pyro_ricvae.data.rows import Rows, as_rows, check_for_training
 from pyro_ricvae.data.scaling import Kind, Scaling, fit_scaling, quantisation_step, standardised
 from pyro_ricvae.estimators import registry
 from pyro_ricvae.estimators.defaults import (
-    automatic_clean_df,
     automatic_epochs,
     automatic_floor,
     automatic_hidden,
     automatic_n_latent,
-    automatic_takeover,
+    automatic_spike,
     automatic_test_passes,
-    automatic_widest,
 )
 from pyro_ricvae.estimators.outliers import check_contamination
 from pyro_ricvae.guides import AmortizedNormal
@@ -152,9 +150,7 @@ def choose_settings(arguments: Any, rows: Rows) -> tuple[Settings, Scaling, Tens
     step = quantisation_step(rows.values, scaling)
     images = scaling.kind == "range"
     n_latent, hidden, epochs = _sizes(arguments, rows.values.shape, recipe.batch_size, is_image or images)
-    takeover = automatic_takeover(images=images) if registry.takes(given, "takeover") else None
-    clean_df = automatic_clean_df(images=images) if registry.takes(given, "clean_df") else None
-    widest = automatic_widest(images=images) if registry.takes(given, "widest") else None
+    spike = automatic_spike(images=images) if registry.takes(given, "takeover") else {}
     if floor == "auto":
         floor = automatic_floor(x, center, step, images=images)
     if floor is not None and registry.takes(given, "scale"):
@@ -175,10 +171,8 @@ def choose_settings(arguments: Any, rows: Rows) -> tuple[Settings, Scaling, Tens
         arguments.engine,
         arguments.precision,
         learn_scale=learn_scale,
-        likelihood_reason="as given" if given is arguments.likelihood else _reason(takeover, images),
-        takeover=takeover,
-        clean_df=clean_df,
-        widest=widest,
+        likelihood_reason="as given" if given is arguments.likelihood else _reason(spike["takeover"], images),
+        **spike,
         contamination=contamination,
     )
     return settings, scaling, x, center
@@ -232,7 +226,7 @@ def _sizes(arguments: Any, shape: tuple[int, ...], batch_size: int, images: bool
     return positive_int("n_latent", n_latent), positive_ints("hidden", hidden), positive_int("epochs", epochs)
 
 
-def _reason(takeover: float | None, images: bool) -> str:
+def _reason(takeover: float, images: bool) -> str:
     """Return why "auto" is the likelihood that it is."""
     return (
         "auto: cells are clean, with one scale, or dirty, each with its own; the share of each is found in training. "

@@ -1,5 +1,6 @@
 """A row's own loss, the quantity that scores rows and that the watch on a run looks at."""
 
+from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from pyro_ricvae._core.distributions import closed_form_kl
@@ -29,8 +30,14 @@ def row_loss_terms(model: Model, guide: Guide, x: Tensor, encoded: Tensor | None
         posterior mean, log q - log p, where there is no closed form.
     """
     posterior = guide.encode(x if encoded is None else encoded)
-    prior = model.prior()
-    z = posterior.mean
-    reconstruction: Tensor = -model.decode(z, x).log_prob(x)
+    reconstruction: Tensor = -model.decode(posterior.mean, x).log_prob(x)
+    return reconstruction, kl_at_mean(posterior, model.prior())
+
+
+def kl_at_mean(posterior: TorchDistribution, prior: TorchDistribution) -> Tensor:
+    """Return the KL of the rows' posteriors to the prior, as `row_loss_terms` does."""
     kl = closed_form_kl(posterior, prior)
-    return reconstruction, posterior.log_prob(z) - prior.log_prob(z) if kl is None else kl
+    if kl is None:
+        z = posterior.mean
+        return posterior.log_prob(z) - prior.log_prob(z)
+    return kl

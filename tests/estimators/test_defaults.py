@@ -65,6 +65,7 @@ def test_epochs_make_so_many_steps(batch_size: int, images: bool, steps_in_all: 
         steps = -(-n_rows // batch_size)
         assert 9 <= each <= most
         assert each == 9 or each * steps <= steps_in_all + steps / 2
+        assert each == most or each * steps >= steps_in_all - steps / 2
 
 
 # The floor

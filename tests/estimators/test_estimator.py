@@ -9,6 +9,7 @@ import pyro
 import pytest
 import torch
 from numpy.typing import NDArray
+from reference import log_penalty
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -142,8 +143,7 @@ def test_passes_repeat_each_other_and_override_test_passes(name: str, request: p
 @pytest.mark.parametrize("passes", [1, 2])
 def test_scores_are_the_losses_written_out(table: Case, passes: int) -> None:
     residuals, floor, posterior = _residuals(table.est, table.dirty, passes)
-    wide = residuals > floor
-    cells = np.where(wide, 0.5 + np.log(np.where(wide, residuals, floor) / floor), 0.5 * (residuals / floor) ** 2)
+    cells = log_penalty(residuals, floor)
     np.testing.assert_allclose(table.est.cell_scores(table.dirty, passes), cells, rtol=1e-4, atol=1e-5)
     mean, variance = posterior.loc.double().numpy(), posterior.scale.double().numpy() ** 2
     kl = 0.5 * (variance + mean**2 - 1 - np.log(variance)).sum(1)
@@ -152,16 +152,10 @@ def test_scores_are_the_losses_written_out(table: Case, passes: int) -> None:
     own = row_scores(table.est.model_, table.est.guide_, x, passes)
     np.testing.assert_allclose(own, -(reconstruction + kl), rtol=1e-4)
     center, automatic = x.median(0).values, automatic_floor(x, x.median(0).values, 0.0, images=False)[1]
-
-    def penalty(r: Any, scale: float) -> Any:
-        r = np.abs(np.asarray(r, dtype=np.float64))
-        return np.where(r > scale, 0.5 + np.log(np.maximum(r, scale) / scale), 0.5 * (r / scale) ** 2).sum(1)
-
+    far = log_penalty(residuals, automatic).sum(1) + log_penalty(x - center, 2.5 * automatic).sum(1)
     scores = table.est.score_samples(table.dirty, passes)
     assert scores.shape == (200,)
-    np.testing.assert_allclose(
-        scores, -(penalty(residuals, automatic) + kl + penalty(x - center, 2.5 * automatic)), rtol=1e-4
-    )
+    np.testing.assert_allclose(scores, -(far + kl), rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["table", "images"])
