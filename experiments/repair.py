@@ -22,7 +22,7 @@ from pyro_ricvae.demo.scenarios import CONTAMINATIONS, DATA_SETS, Scenario, make
 
 #: As many passes over the data as the models of docs/results/likelihoods.md have.
 EPOCHS = {"digits": 133, "faces": 107, "cancer": 333, "satellite": 133}
-PASSES = (1, 2, 3, 5)
+PASSES = (1, 2, 3, 5, 20)
 #: Arguments by name.
 MODELS: dict[str, dict[str, Any]] = {
     "default": {},

@@ -12,11 +12,13 @@ _MAX_VALUES = 1_000_000
 # What follows is by kind, images or tables: docs/recipe.md. Steps, and the most epochs.
 _STEPS = {True: (5000, 1000), False: (3000, 300)}
 _MANY_ROWS = 10_000
-# Of a training.
-_TAKEOVER = {True: 0.3, False: 0.1}
-# Degrees of freedom of clean cells, None for a normal, and their widest scale, in ends of the floor.
-_CLEAN_DF = {True: None, False: 8.0}
-_WIDEST = {True: 2.5, False: 3.7}
+# Of a `likelihoods.SpikeAndSlab`.
+_SPIKE: dict[bool, dict[str, Any]] = {
+    True: {"takeover": 0.3, "clean_df": None, "widest": 2.0},
+    False: {"takeover": 0.1, "clean_df": 8.0, "widest": 3.7},
+}
+# How wide dirt is: a share of images' range, and ends of the floor of a table.
+_WIDTH, _RATIO = 0.3, 10.0
 
 
 def automatic_n_latent(n_rows: int, n_features: int) -> int:
@@ -91,17 +93,19 @@ def automatic_takeover(*, images: bool) -> float:
     The sooner, the more precise it is on clean cells; but dirt of images has structure (a block, a line), and a precise
     model learns it.
     """
-    return _TAKEOVER[images]
+    return float(_SPIKE[images]["takeover"])
 
 
-def automatic_spike(*, images: bool) -> dict[str, Any]:
-    """Return the arguments of a `likelihoods.SpikeAndSlab` that go by kind; docs/recipe.md has the reasons.
+def automatic_spike(floor: float, *, images: bool) -> dict[str, Any]:
+    """Return the arguments of a `likelihoods.SpikeAndSlab` that go by kind, for the end of its floor.
 
     Clean values of tables have longer tails than a normal, which takes them for dirt. The scale of clean cells goes up
-    to 2.5 ends of the floor for images, the typical distance of a value from its feature's centre; for tables, whose
-    columns may have little to do with each other, up to 3.7, about the robust standard deviation of a column.
+    to 2 ends of the floor for images, somewhat less than the typical distance of a value from its feature's centre; for
+    tables, whose columns may have little to do with each other, up to 3.7, about the robust standard deviation of a
+    column. Dirt of images lies within their range, of which its scale is 0.3; errors of tables have no bound, and a
+    scale of 10 ends. docs/recipe.md has the reasons.
     """
-    return {"takeover": automatic_takeover(images=images), "clean_df": _CLEAN_DF[images], "widest": _WIDEST[images]}
+    return {**_SPIKE[images], "ratio": _WIDTH / floor if images else _RATIO}
 
 
 def automatic_test_passes(train_passes: int, *, repairs: bool) -> int:

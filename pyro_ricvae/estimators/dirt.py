@@ -53,7 +53,8 @@ def components(model: Model, residuals: Tensor, floor: float, *, images: bool) -
     likelihood = likelihood_of(model)
     if isinstance(likelihood, SpikeAndSlab):
         return likelihood
-    found, squares = SpikeAndSlab(floor, **automatic_spike(images=images)).to(residuals.device), residuals.square()
+    found = SpikeAndSlab(floor, **automatic_spike(floor, images=images)).to(residuals.device)
+    squares = residuals.square()
     for _ in range(_STEPS):
         found.follow(squares, momentum=1.0)
     return found.eval()
@@ -67,7 +68,7 @@ def saved_components(description: dict[str, Any], model: Model) -> SpikeAndSlab 
     saved = description.get("dirt")
     if saved is None:
         return None
-    found = SpikeAndSlab(saved["floor"], clean_df=saved.get("clean_df"))
+    found = SpikeAndSlab(saved["floor"], ratio=saved.get("ratio", 10.0), clean_df=saved.get("clean_df"))
     for name in ("scale", "share", "spread"):
         getattr(found, name).fill_(saved[name])
     return found.eval()
@@ -78,7 +79,7 @@ def description_of(found: SpikeAndSlab | None) -> dict[str, float | None] | None
     if found is None:
         return None
     numbers = {name: float(getattr(found, name)) for name in ("scale", "share", "spread")}
-    return numbers | {"floor": float(found.floor), "clean_df": found.clean_df}
+    return numbers | {"floor": float(found.floor), "ratio": found.ratio, "clean_df": found.clean_df}
 
 
 def probability(found: SpikeAndSlab, residuals: Tensor) -> Tensor:

@@ -57,6 +57,7 @@ class Settings:
     takeover: float | None = None
     clean_df: float | None = None
     widest: float | None = None
+    ratio: float | None = None
     contamination: float | Literal["auto"] = "auto"
 
     def to_json(self) -> dict[str, Any]:
@@ -150,9 +151,9 @@ def choose_settings(arguments: Any, rows: Rows) -> tuple[Settings, Scaling, Tens
     step = quantisation_step(rows.values, scaling)
     images = scaling.kind == "range"
     n_latent, hidden, epochs = _sizes(arguments, rows.values.shape, recipe.batch_size, is_image or images)
-    spike = automatic_spike(images=images) if registry.takes(given, "takeover") else {}
     if floor == "auto":
         floor = automatic_floor(x, center, step, images=images)
+    spike = automatic_spike(floor[1], images=images) if registry.takes(given, "takeover") else {}
     if floor is not None and registry.takes(given, "scale"):
         floor = (floor[0], floor[0]) if learn_scale else (floor[1], floor[1])  # one scale, which no schedule moves
     settings = Settings(
@@ -190,6 +191,7 @@ def build_pair(settings: Settings, arguments: Any, center: Tensor) -> tuple[VAE,
         takeover=settings.takeover,
         clean_df=settings.clean_df,
         widest=settings.widest,
+        ratio=settings.ratio,
     )
     prior = registry.make_prior(arguments.prior, settings.n_latent)
     paths: dict[str, Any] = {"affine_path": recipe.affine_path}

@@ -6,12 +6,25 @@ from scipy.stats import norm
 from torch import Tensor
 
 from pyro_ricvae.estimators import automatic_epochs, automatic_floor, automatic_hidden, automatic_n_latent
+from pyro_ricvae.estimators.defaults import automatic_spike
 
 ROWS = [2, 3, 10, 99, 100, 101, 600, 2000, 5000, 60_000, 10**6, 10**8]
 
 
 def floor_of(x: Tensor, step: float = 0.0, *, images: bool = False) -> tuple[float, float]:
     return automatic_floor(x, x.median(0).values, step, images=images)
+
+
+# What is clean, and what is dirt
+
+
+@pytest.mark.parametrize("floor", [0.02, 0.15, 3.0])
+def test_dirt_of_images_is_as_wide_as_a_share_of_their_range_and_of_tables_as_floors(floor: float) -> None:
+    images, tables = automatic_spike(floor, images=True), automatic_spike(floor, images=False)
+    assert images["ratio"] * floor == pytest.approx(0.3)
+    assert tables["ratio"] == 10
+    assert (images["widest"], images["clean_df"]) == (2.0, None)
+    assert (tables["widest"], tables["clean_df"]) == (3.7, 8.0)
 
 
 # Latents, layers and epochs

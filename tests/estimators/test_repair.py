@@ -1,5 +1,6 @@
 """Probabilities of dirt, and rows in which only what is dirty is replaced."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.exceptions import NotFittedError
 
 import pyro_ricvae as rv
+from pyro_ricvae.data import corruption, load_digits, load_mnist
 from pyro_ricvae.estimators.ricvae import RiCVAE
 from pyro_ricvae.inference import Recipe
 
@@ -163,3 +165,28 @@ def test_what_is_not_fitted_or_has_no_residuals() -> None:
     for method in (est.cell_probabilities, est.repair):
         with pytest.raises(ValueError, match="has no mean or is of yes and no"):
             method(DIRTY > 0)
+
+
+# Images
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("PYRO_RICVAE_DATA" not in os.environ, reason="needs the files that PYRO_RICVAE_DATA names")
+def test_noise_on_digits_is_not_taken_for_clean() -> None:
+    """The scale that EM finds for clean pixels is as wide as the noise: the log penalty has to stay."""
+    digits = load_mnist()[:1000]
+    noisy, _ = corruption.salt_and_pepper(digits, cell_share=0.4, random_state=0)
+    est = RiCVAE(epochs=80, hidden=(128, 64), precision="fp32", random_state=0, device="cpu").fit(noisy)
+    black = (digits == 0).mean(axis=0) > 0.99
+    assert est.clean(noisy)[:, black].mean() / 255 < 0.08  # 0.2 is the noise's mean
+    assert est.contamination_ > 0.2
+    assert not est.model_.likelihood.explains
+
+
+def test_what_is_dirty_in_images_is_the_same_after_loading(tmp_path: Path) -> None:
+    images, _ = corruption.blocks(load_digits()[:100], share=0.4, random_state=0)
+    est = fit(images, "student_t")
+    est.save(tmp_path / "model")
+    probabilities = est.cell_probabilities(images)
+    assert probabilities.max() > 0.9
+    np.testing.assert_array_equal(rv.load(tmp_path / "model", device="cpu").cell_probabilities(images), probabilities)
