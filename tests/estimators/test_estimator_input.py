@@ -252,9 +252,9 @@ def test_objects_of_the_users_are_copied_trained_and_kept_out_of_the_store() -> 
 @pytest.mark.parametrize(
     ("recipe", "affine", "centred", "bound"),
     [
-        (Recipe(), True, True, 8.0),
-        (Recipe(affine_path=False), False, True, 8.0),
-        (Recipe(center=False), True, False, 8.0),
+        (Recipe(), True, True, 4.0),
+        (Recipe(affine_path=False), False, True, 4.0),
+        (Recipe(center=False), True, False, 4.0),
         (Recipe(clip=None), True, True, None),
         (Recipe(clip=3.0), True, True, 3.0),
         (Recipe.plain(), False, False, None),

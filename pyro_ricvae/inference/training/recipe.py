@@ -44,7 +44,7 @@ class Recipe:
     affine_path : bool, default=True
         Give encoder and decoder an affine path beside the deep one, so that training starts near a robust PCA, which
         the affine iC-VAE is (Proposition 1), and the deep part corrects it.
-    clip : float or None, default=8.0
+    clip : float or None, default=4.0
         Bound the encoder's input at this many standardised units from the centre, for tables; images are bounded at
         their own range. A cell with a unit slip then moves the latents no more than one that is merely far out. The
         likelihood sees the values as they are. None does not bound them.
@@ -90,7 +90,7 @@ class Recipe:
 
     center: bool = True
     affine_path: bool = True
-    clip: float | None = 8.0
+    clip: float | None = 4.0
     batch_size: int = 100
     learning_rate: float = 3e-3
     warmup_steps: int = 200
