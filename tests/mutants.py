@@ -163,6 +163,8 @@ MUTANTS = [
     Mutant("tails that widen the scale", "likelihoods/clean_or_dirty.py", "weighted = squares * (clean_df + 1) / (clean_df + squares / scale.square())", "weighted = squares", "tests/likelihoods/test_spike_and_slab.py"),
     Mutant("tables in which the penalty stays", "estimators/defaults.py", '"clean_df": 8.0, "widest": 3.7', '"clean_df": 8.0, "widest": 2.5', "tests/estimators/test_repair.py"),
     Mutant("noise of images that is clean", "estimators/defaults.py", '"clean_df": None, "widest": 2.0', '"clean_df": None, "widest": 2.5', "tests/estimators/test_repair.py"),
+    Mutant("black pixels that set a scale", "estimators/defaults.py", '"narrowest": 0.5', '"narrowest": 0.02', "tests/estimators/test_repair.py"),
+    Mutant("a scale without a lower bound", "likelihoods/spike_and_slab.py", "self.narrowest * self._end", "0.0 * self._end", "tests/likelihoods/test_spike_and_slab.py"),
     Mutant("dirt of images as wide as of tables", "estimators/defaults.py", "_WIDTH / floor if images else _RATIO", "_RATIO", "tests/estimators/test_defaults.py"),
     Mutant("dirt of another width once loaded", "estimators/dirt.py", 'saved.get("ratio", 10.0)', "10.0", "tests/estimators/test_repair.py"),
     Mutant("networks of tables by their columns alone", "estimators/defaults.py", "(not images and n_rows < _MANY_ROWS)", "False", "tests/estimators/test_defaults.py"),

@@ -57,6 +57,7 @@ class Settings:
     takeover: float | None = None
     clean_df: float | None = None
     widest: float | None = None
+    narrowest: float | None = None
     ratio: float | None = None
     contamination: float | Literal["auto"] = "auto"
 
@@ -191,6 +192,7 @@ def build_pair(settings: Settings, arguments: Any, center: Tensor) -> tuple[VAE,
         takeover=settings.takeover,
         clean_df=settings.clean_df,
         widest=settings.widest,
+        narrowest=settings.narrowest,
         ratio=settings.ratio,
     )
     prior = registry.make_prior(arguments.prior, settings.n_latent)

@@ -15,9 +15,8 @@ from pyro_ricvae.pair import Switch
 
 # Of the running estimates, a step.
 _MOMENTUM = 0.02
-# In ends of the floor: the smallest scale of clean cells, which would fall to 0 where many residuals are 0; and the
-# largest one while the log penalty stays.
-_SMALLEST, _LARGEST = 0.02, 1.0
+# The largest scale of clean cells while the log penalty stays, in ends of the floor.
+_LARGEST = 1.0
 # Bounds of the share of dirty cells.
 _FEWEST, _MOST = 0.001, 0.95
 
@@ -71,6 +70,9 @@ class SpikeAndSlab(Likelihood):
         The scale of clean cells, in ends of the floor, from which on the mixture does not take over. Of tables whose
         columns have little to do with each other no model makes clean cells much narrower than the data, and they need
         3.7, about the robust standard deviation of a column.
+    narrowest : float, default=0.02
+        The smallest scale of clean cells, in ends of the floor. Where many residuals are 0, as in images that are black
+        for the most part, it would fall to 0, and all that is not black be dirt: 0.5 for images.
     clean_df : float, optional
         The degrees of freedom :math:`\nu` of a clean cell's Student-t: clean values of tables have longer tails than a
         normal has, and are taken for dirt by one. None is a normal, of standard deviation s.
@@ -125,6 +127,7 @@ class SpikeAndSlab(Likelihood):
         shape: float = 0.1,
         takeover: float = 0.1,
         widest: float = 2.5,
+        narrowest: float = 0.02,
         clean_df: float | None = None,
     ) -> None:
         super().__init__()
@@ -132,6 +135,7 @@ class SpikeAndSlab(Likelihood):
         start, end = ends_of("floor", floor)
         self.ratio = float(positive_finite("ratio", ratio))
         self.widest = float(positive_finite("widest", widest))
+        self.narrowest = float(positive_finite("narrowest", narrowest))
         self.schedule = {"floor": (start, end), "mixed": Switch(takeover)}
         self.register_buffer("floor", torch.tensor(start))
         self.register_buffer("mixed", torch.tensor(1.0))
@@ -217,5 +221,5 @@ class SpikeAndSlab(Likelihood):
         self, scale: Tensor, share: Tensor, squares: Tensor, observed: Tensor | None, largest: float, momentum: float
     ) -> tuple[Tensor, Tensor]:
         new_scale, new_share = maximised(squares, scale, share, self._width(), self.shape, observed, self.clean_df)
-        new_scale = new_scale.clamp(_SMALLEST * self._end, largest)
+        new_scale = new_scale.clamp(self.narrowest * self._end, largest)
         return scale.lerp(new_scale, momentum), share.lerp(new_share.clamp(_FEWEST, _MOST), momentum)

@@ -183,6 +183,16 @@ def test_noise_on_digits_is_not_taken_for_clean() -> None:
     assert not est.model_.likelihood.explains
 
 
+@pytest.mark.slow
+@pytest.mark.skipif("PYRO_RICVAE_DATA" not in os.environ, reason="needs the files that PYRO_RICVAE_DATA names")
+def test_strokes_of_clean_digits_are_not_taken_for_dirt() -> None:
+    """Most pixels are black and stay so: the scale of clean ones must not follow them to 0."""
+    digits = load_mnist()[:1000]
+    est = RiCVAE(epochs=80, hidden=(128, 64), precision="fp32", random_state=0, device="cpu").fit(digits)
+    assert est.contamination_ < 0.15
+    assert est.clean(digits).mean() > 0.65 * digits.mean()
+
+
 def test_what_is_dirty_in_images_is_the_same_after_loading(tmp_path: Path) -> None:
     images, _ = corruption.blocks(load_digits()[:100], share=0.4, random_state=0)
     est = fit(images, "student_t")

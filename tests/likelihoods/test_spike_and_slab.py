@@ -269,3 +269,11 @@ def test_a_likelihood_that_does_not_tell_dirt_is_no_repairer() -> None:
         repair(model, guide, torch.randn(4, 5))
     with pytest.raises(ValueError, match="Site 'x' cannot be recycled: expected a likelihood that says"):
         RecyclingELBO(2, recycle="repair")(model, guide)(torch.randn(4, 5))
+
+
+def test_the_scale_of_clean_cells_stays_above_its_bound_where_residuals_are_0() -> None:
+    for narrowest in (0.02, 0.5):
+        likelihood = SpikeAndSlab(FLOOR, narrowest=narrowest)
+        for _ in range(50):
+            likelihood.follow(torch.zeros(10, 3), momentum=1.0)
+        assert float(likelihood.scale) == pytest.approx(narrowest * FLOOR)
