@@ -56,6 +56,8 @@ def outlyingness(method: str, rows: NDArray[np.float64], seed: int) -> dict[str,
     options: dict[str, Any] = {"random_state": seed} if method in ("IForest", "PCA", "AutoEncoder", "VAE") else {}
     detector = make(**options, **({"verbose": 0} if method in ("AutoEncoder", "VAE") else {}))
     detector.fit(StandardScaler().fit_transform(rows))
+    if not np.isfinite(detector.decision_scores_).all():
+        raise ValueError("Expected finite scores, actual infinite ones or NaN.")
     return {method: detector.decision_scores_}
 
 
