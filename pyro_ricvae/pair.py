@@ -118,7 +118,8 @@ def likelihood_name(model: Any) -> str:
 def recycle_in_training(model: Any) -> Recycle:
     """Return how the model's likelihood asks to be recycled in training."""
     likelihood = likelihood_of(model)
-    how: Any = "likelihood" if hasattr(likelihood, "next_input") else getattr(likelihood, "recycle", "sample")
+    how: Any = getattr(likelihood, "recycle_in_training", getattr(likelihood, "recycle", "sample"))
+    how = "likelihood" if hasattr(likelihood, "next_input") else how
     if how not in get_args(Recycle):
         raise ValueError(
             f"Expected recycle of {likelihood_name(model)} to be 'sample', 'mean' or 'repair', actual {how!r}: for "

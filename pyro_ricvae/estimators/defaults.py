@@ -14,8 +14,8 @@ _STEPS = {True: (5000, 1000), False: (3000, 300)}
 _MANY_ROWS = 10_000
 # Of a `likelihoods.SpikeAndSlab`.
 _SPIKE: dict[bool, dict[str, Any]] = {
-    True: {"takeover": 0.3, "clean_df": None, "widest": 2.0, "narrowest": 0.5},
-    False: {"takeover": 0.1, "clean_df": 8.0, "widest": 3.7, "narrowest": 0.02},
+    True: {"takeover": 0.3, "clean_df": None, "widest": 2.0, "narrowest": 0.5, "draws": True},
+    False: {"takeover": 0.1, "clean_df": 8.0, "widest": 3.7, "narrowest": 0.02, "draws": False},
 }
 # How wide dirt is: a share of images' range, and ends of the floor of a table.
 _WIDTH, _RATIO = 0.3, 10.0
@@ -104,7 +104,7 @@ def automatic_spike(floor: float, *, images: bool) -> dict[str, Any]:
     tables, whose columns may have little to do with each other, up to 3.7, about the robust standard deviation of a
     column. It does not fall below half an end for images, most of which may be black: all else would then be dirt. Dirt
     of images lies within their range, of which its scale is 0.3; errors of tables have no bound, and a scale of 10
-    ends. docs/recipe.md has the reasons.
+    ends. Images are recycled in training by draws, tables by repaired rows. docs/recipe.md has the reasons.
     """
     return {**_SPIKE[images], "ratio": _WIDTH / floor if images else _RATIO}
 

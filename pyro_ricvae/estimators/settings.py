@@ -59,6 +59,7 @@ class Settings:
     widest: float | None = None
     narrowest: float | None = None
     ratio: float | None = None
+    draws: bool | None = None
     contamination: float | Literal["auto"] = "auto"
 
     def to_json(self) -> dict[str, Any]:
@@ -194,6 +195,7 @@ def build_pair(settings: Settings, arguments: Any, center: Tensor) -> tuple[VAE,
         widest=settings.widest,
         narrowest=settings.narrowest,
         ratio=settings.ratio,
+        draws=settings.draws,
     )
     prior = registry.make_prior(arguments.prior, settings.n_latent)
     paths: dict[str, Any] = {"affine_path": recipe.affine_path}

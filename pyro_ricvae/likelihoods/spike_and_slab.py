@@ -24,17 +24,28 @@ _FEWEST, _MOST = 0.001, 0.95
 class _TakingOver(SpikeAndSlabDistribution):
     """The same in training, where the index-conditioned likelihood stands in its place until it takes over."""
 
-    def __init__(self, *parts: Tensor, floor: Tensor, has_taken_over: Tensor, clean_df: float | None = None) -> None:
+    def __init__(
+        self, *parts: Tensor, x: Tensor, floor: Tensor, has_taken_over: Tensor, clean_df: float | None = None
+    ) -> None:
         super().__init__(*parts, clean_df=clean_df, validate_args=False)
-        self._floor, self._has_taken_over = floor, has_taken_over
+        self._x, self._floor, self._has_taken_over = x, floor, has_taken_over
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "_TakingOver":
-        own: Any = {"floor": self._floor, "has_taken_over": self._has_taken_over, "clean_df": self.clean_df}
-        return _TakingOver(*self._expanded(batch_shape), **own)
+        own: Any = {"x": self._x, "floor": self._floor, "has_taken_over": self._has_taken_over}
+        return _TakingOver(*self._expanded(batch_shape), **own, clean_df=self.clean_df)
 
     def log_prob(self, value: Tensor) -> Tensor:
         before = index_conditioned(self.loc, value, self._floor).log_prob(value)
         return torch.where(self._has_taken_over, super().log_prob(value), before)
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        """Return draws as the paper's (equation 15), with a variance that is conditioned on the row: of a next pass."""
+        squares, dirty = (self._x - self.loc).square(), self.dirt_probability(self._x)
+        after = (1 - dirty) * self.scale.square() + dirty * squares
+        variance = torch.where(self._has_taken_over, after, squares.maximum(self._floor.square()))
+        shape = self._extended_shape(torch.Size(sample_shape))
+        noise = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
+        return self.loc + variance.sqrt() * noise
 
 
 class SpikeAndSlab(Likelihood):
@@ -76,6 +87,10 @@ class SpikeAndSlab(Likelihood):
     clean_df : float, optional
         The degrees of freedom :math:`\nu` of a clean cell's Student-t: clean values of tables have longer tails than a
         normal has, and are taken for dirt by one. None is a normal, of standard deviation s.
+
+    draws : bool, default=False
+        Whether the next pass of training gets a draw, as the paper's, with the variance :math:`v^* = (1 - w) s^2 + w
+        r^2`, w the probability that a cell is dirty, and not the repaired row. At test time rows are always repaired.
 
     Attributes
     ----------
@@ -129,8 +144,10 @@ class SpikeAndSlab(Likelihood):
         widest: float = 2.5,
         narrowest: float = 0.02,
         clean_df: float | None = None,
+        draws: bool = False,
     ) -> None:
         super().__init__()
+        self.draws = draws
         self.clean_df = None if clean_df is None else float(positive_finite("clean_df", clean_df))
         start, end = ends_of("floor", floor)
         self.ratio = float(positive_finite("ratio", ratio))
@@ -158,7 +175,8 @@ class SpikeAndSlab(Likelihood):
         if not in_training:
             return SpikeAndSlabDistribution(*parts, clean_df=self.clean_df)
         has_taken_over = (self.mixed > 0) & self._explains(self.spread)
-        return _TakingOver(*parts, floor=self.floor, has_taken_over=has_taken_over, clean_df=self.clean_df)
+        given: Any = {"x": x, "floor": self.floor, "has_taken_over": has_taken_over}
+        return _TakingOver(*parts, **given, clean_df=self.clean_df)
 
     def dirt_probability(self, cells: TorchDistribution, x: Tensor) -> Tensor:
         """Return the probability that a cell is dirty, given the distribution that `forward` returned.
@@ -178,6 +196,11 @@ class SpikeAndSlab(Likelihood):
         given: Any = cells
         probability: Tensor = given.dirt_probability(x)
         return probability
+
+    @property
+    def recycle_in_training(self) -> Literal["sample", "repair"]:
+        """How a pass of training feeds the next one."""
+        return "sample" if self.draws else "repair"
 
     @property
     def explains(self) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 from pyro_ricvae import likelihoods
 from pyro_ricvae.inference import CompiledELBO, RecyclingELBO, Trainer, reconstruct, repair
 from pyro_ricvae.likelihoods import IndexConditionedNormal, InverseGammaNormal, SpikeAndSlab
-from pyro_ricvae.pair import next_input
+from pyro_ricvae.pair import next_input, recycle_at_test_time, recycle_in_training
 
 FLOOR = 0.1
 WIDTH = 10 * FLOOR
@@ -178,13 +178,13 @@ def test_only_the_first_pass_moves_its_estimates() -> None:
 
 
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("passes", [1, 2])
-def test_captured_it_is_the_same(passes: int, compiled: bool) -> None:
+@pytest.mark.parametrize(("passes", "recycle"), [(1, "repair"), (2, "repair"), (2, "sample")])
+def test_captured_it_is_the_same(passes: int, recycle: Any, compiled: bool) -> None:
     x, losses, states = torch.randn(20, 5), [], []
     for captured in (False, True):
         torch.manual_seed(0)
         model, guide = pair_with(SpikeAndSlab((2 * FLOOR, FLOOR)))
-        loss: Any = RecyclingELBO(passes, recycle="repair", detach=True)(model, guide)
+        loss: Any = RecyclingELBO(passes, recycle=recycle, detach=recycle == "repair")(model, guide)
         if captured:
             loss = CompiledELBO(loss, compiled=compiled, fallback_random=True)
         torch.manual_seed(1)
@@ -277,3 +277,31 @@ def test_the_scale_of_clean_cells_stays_above_its_bound_where_residuals_are_0() 
         for _ in range(50):
             likelihood.follow(torch.zeros(10, 3), momentum=1.0)
         assert float(likelihood.scale) == pytest.approx(narrowest * FLOOR)
+
+
+def test_draws_of_training_have_a_variance_that_is_conditioned_on_the_row() -> None:
+    x, loc = torch.tensor([[0.02, 0.4, -3.0]]), torch.zeros(1, 3, requires_grad=True)
+    likelihood = at(0.07, 0.2).train()
+    likelihood.first_pass = False  # estimates stay
+    weight = likelihood.dirt_probability(likelihood.eval()(loc, None), x)
+    likelihood.train()
+    squares = x.square()
+    for mixed, variance in ((0.0, squares.clamp_min(FLOOR**2)), (1.0, (1 - weight) * 0.07**2 + weight * squares)):
+        likelihood.mixed.fill_(mixed)
+        draws = likelihood(loc, x).rsample((20_000,))
+        assert draws.shape == (20_000, 1, 3)
+        torch.testing.assert_close(draws.var(0), variance, rtol=0.05, atol=0)
+        torch.testing.assert_close(draws.mean(0), torch.zeros(1, 3), rtol=0, atol=0.1)
+        (gradient,) = torch.autograd.grad(draws.mean(), loc)
+        assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("draws", [True, False])
+def test_training_recycles_draws_or_repaired_rows_and_test_time_repaired_ones(draws: bool) -> None:
+    model, guide = pair_with(SpikeAndSlab(FLOOR, draws=draws))
+    assert recycle_in_training(model) == ("sample" if draws else "repair")
+    assert recycle_at_test_time(model) == "repair"
+    trainer = Trainer(model, guide, epochs=1, passes=2)
+    assert (trainer.modules[2].elbo.recycle, trainer.modules[2].elbo.detach) == (
+        ("sample", False) if draws else ("repair", True)
+    )
