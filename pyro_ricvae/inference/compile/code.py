@@ -1,9 +1,10 @@
-"""What the code of Python functions names: the globals and attributes that it may read, and what lies outside."""
+"""What the code of functions and classes names: globals and attributes that it may read, and what lies outside."""
 
 import dis
+import itertools
 import sys
 from functools import lru_cache
-from types import CodeType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 _LIBRARIES = frozenset(
@@ -77,3 +78,34 @@ def reads_outside(value: Any, attributes: frozenset[str]) -> str | None:
     if isinstance(name, str) and isinstance(module, str) and name in _OUTSIDE.get(module, ()):
         return f"{module}.{name}"
     return None
+
+
+@lru_cache(maxsize=10_000)
+def is_librarys_class(kind: type) -> bool:
+    """Return whether a class is a library's, and so may read all attributes of its objects.
+
+    One that `dataclasses.make_dataclass`, for one, makes for a user says that it is, and is not found there.
+    """
+    first = kind.__qualname__.partition(".")[0]
+    return is_librarys(kind.__module__) and hasattr(sys.modules.get(kind.__module__), first)
+
+
+@lru_cache(maxsize=10_000)
+def read_by_libraries(kind: type) -> frozenset[str]:
+    """Return the attributes that the library's classes, which a user's class inherits from, name."""
+    functions = [
+        value.fget if isinstance(value, property) else value
+        for base in kind.__mro__
+        if base is not object and is_librarys_class(base)
+        for value in vars(base).values()
+    ]
+    codes = [each.__code__ for each in functions if isinstance(each, FunctionType)]
+    return frozenset(itertools.chain.from_iterable(named(code).attributes for code in codes))
+
+
+@lru_cache(maxsize=10_000)
+def slots(kind: type) -> tuple[str, ...]:
+    """Return the names of the slots of a class, and of those that it inherits from."""
+    names = [vars(base).get("__slots__", ()) for base in kind.__mro__]
+    flat = itertools.chain.from_iterable((each,) if isinstance(each, str) else each for each in names)
+    return tuple(name for name in flat if name not in ("__dict__", "__weakref__"))

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pyro_ricvae.inference.compile.look import Look
-from pyro_ricvae.inference.compile.patches import Replacements
+from pyro_ricvae.inference.compile.replacing import Replacements
 
 _FORM = attrgetter("requires_grad", "dtype", "device", "shape")
 

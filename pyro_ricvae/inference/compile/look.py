@@ -8,22 +8,27 @@ code names (`code.named`).
 import contextvars
 import enum
 import functools
-import itertools
 import logging
 import random
-import sys
 import types
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pyro_ricvae.inference.compile.code import Named, is_librarys, named, reads_outside
+from pyro_ricvae.inference.compile.code import (
+    Named,
+    is_librarys,
+    is_librarys_class,
+    named,
+    read_by_libraries,
+    reads_outside,
+    slots,
+)
 
 _BY_VALUE = (bool, int, str, bytes, type(None), type(...), torch.dtype, torch.device, torch.Size, range, slice)
 _BY_IDENTITY = (enum.Enum, logging.Logger)
@@ -203,7 +208,7 @@ class Look:
             self._keep.append(held)
             for name in [name for name in held if self._may_read(kind, name)]:
                 self._attribute(value, held, name, path)
-        for name in _slots(kind):
+        for name in slots(kind):
             if self._may_read(kind, name):
                 read = functools.partial(object.__getattribute__, value, name)
                 self.note_reading(read, functools.partial(object.__setattr__, value, name), f"{path}.{name}")
@@ -230,7 +235,7 @@ class Look:
         """Return whether any code may read an attribute of objects of a class."""
         if name in _UNREAD:
             return False
-        return is_librarys_class(kind) or name in self.known or "*" in self.known or name in _read_by_libraries(kind)
+        return is_librarys_class(kind) or name in self.known or "*" in self.known or name in read_by_libraries(kind)
 
     def _function(self, function: types.FunctionType, path: str) -> None:
         code = function.__code__
@@ -293,36 +298,6 @@ class Look:
         if not is_librarys(module.__name__):
             for name in [name for name in vars(module) if name in self.known]:
                 self.note_item(vars(module), name, f"{module.__name__}.{name}")
-
-
-@lru_cache(maxsize=10_000)
-def is_librarys_class(kind: type) -> bool:
-    """Return whether a class is a library's, and so may read all attributes of its objects.
-
-    One that `dataclasses.make_dataclass`, for one, makes for a user says that it is, and is not found there.
-    """
-    first = kind.__qualname__.partition(".")[0]
-    return is_librarys(kind.__module__) and hasattr(sys.modules.get(kind.__module__), first)
-
-
-@lru_cache(maxsize=10_000)
-def _read_by_libraries(kind: type) -> frozenset[str]:
-    """Return the attributes that the library's classes, which a user's class inherits from, name."""
-    functions = [
-        value.fget if isinstance(value, property) else value
-        for base in kind.__mro__
-        if base is not object and is_librarys_class(base)
-        for value in vars(base).values()
-    ]
-    codes = [each.__code__ for each in functions if isinstance(each, types.FunctionType)]
-    return frozenset(itertools.chain.from_iterable(named(code).attributes for code in codes))
-
-
-@lru_cache(maxsize=10_000)
-def _slots(kind: type) -> tuple[str, ...]:
-    names = [vars(base).get("__slots__", ()) for base in kind.__mro__]
-    flat = itertools.chain.from_iterable((each,) if isinstance(each, str) else each for each in names)
-    return tuple(name for name in flat if name not in ("__dict__", "__weakref__"))
 
 
 def _attribute_of(value: Any, name: str) -> tuple[Callable[[], Any], Callable[[Any], Any]]:

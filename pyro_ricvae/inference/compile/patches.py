@@ -4,12 +4,11 @@ A replacement holds for the thread that captures, and, where it changes what is 
 a user's code calls is what it always is.
 """
 
-import builtins
 import sys
 import threading
-from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, ValuesView
-from contextlib import ExitStack, contextmanager
-from functools import cache, partial, wraps
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, ValuesView
+from contextlib import contextmanager
+from functools import cache, partial
 from typing import Any
 from unittest.mock import patch
 
@@ -17,20 +16,19 @@ import pyro
 import torch
 from pyro.infer import traceenum_elbo
 from pyro.infer.util import Dice, MultiFrameTensor
-from pyro.ops import einsum, tensor_utils
-from pyro.ops.special import _SafeLog
+from pyro.ops import einsum
 from pyro.poutine.indep_messenger import CondIndepStackFrame, IndepMessenger
 from pyro.poutine.scale_messenger import ScaleMessenger
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.distributions import Distribution, constraints
-from torch.distributions.dirichlet import _Dirichlet
 from torch.library import Library
 from torch.utils._pytree import TreeSpec
 
 from pyro_ricvae._core.isolation import without_modules
-from pyro_ricvae.inference.compile.code import is_librarys
+from pyro_ricvae.inference.compile import stand_ins
 from pyro_ricvae.inference.compile.quiet import silent
+from pyro_ricvae.inference.compile.replacing import Replacements, ValueReadError
 from pyro_ricvae.inference.compile.reported import Reported
 
 # Pyro's handlers and store, and all that is replaced here, are one for the process: one thread at a time.
@@ -38,10 +36,6 @@ LOCK = threading.RLock()
 
 # More than that takes minutes to capture, some 30 ms each.
 _MOST_VALIDATED = 2000
-
-
-class ValueReadError(RuntimeError):
-    """Code reads the value of a tensor, which a graph does not have, or has a gradient of its own."""
 
 
 class TooLargeError(RuntimeError):
@@ -68,42 +62,6 @@ class Recorded:
         self.valid: list[Tensor] = []
 
 
-class Replacements(ExitStack):
-    """Replacements for the time of the block, in this thread."""
-
-    def replace(self, owner: Any, name: str, replacement: Callable[..., Any], by: str = "") -> None:
-        """Replace a function, for callers in modules that begin with `by`."""
-        original, thread = getattr(owner, name), threading.get_ident()
-
-        @wraps(original)
-        def either(*args: Any, **kwargs: Any) -> Any:
-            ours = threading.get_ident() == thread and _caller().startswith(by)
-            return (replacement if ours else original)(*args, **kwargs)
-
-        self.enter_context(patch.object(owner, name, either))
-
-    def refuse(self, owner: Any, name: str, *, also_fake: bool) -> None:
-        """Have a user's code that reads a value, of a tensor outside of the graph, raise a `ValueReadError`."""
-        original, thread = getattr(owner, name), threading.get_ident()
-
-        @wraps(original)
-        def checked(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
-            users = threading.get_ident() == thread and not is_librarys(_caller())
-            if users and (also_fake or not isinstance(tensor, FakeTensor)):
-                raise ValueReadError(f"the value of a tensor is read, by {name}")
-            return original(tensor, *args, **kwargs)
-
-        self.enter_context(patch.object(owner, name, checked))
-
-
-def _caller() -> str:
-    """Return the name of the module whose code calls a replacement."""
-    frame: Any = sys._getframe(1)
-    while frame.f_globals is globals():
-        frame = frame.f_back
-    return str(frame.f_globals.get("__name__"))
-
-
 @contextmanager
 def capturing() -> Iterator[Recorded]:
     """Have what Pyro reads from tensors, to report and to validate it, recorded, and keep what is left behind away."""
@@ -114,43 +72,28 @@ def capturing() -> Iterator[Recorded]:
         stack.enter_context(pyro.settings.context(validate_infer=False, validate_poutine=False))
         stack.enter_context(_own_store())
         stack.enter_context(silent())
-        stack.replace(torch._C, "_get_tracing_state", _is_traced, by="pyro.")
-        stack.replace(ScaleMessenger, "__init__", _set_scale)
+        stack.replace(torch._C, "_get_tracing_state", stand_ins.is_traced, by="pyro.")
+        stack.replace(ScaleMessenger, "__init__", stand_ins.set_scale)
         stack.replace(traceenum_elbo, "_get_common_scale", lambda scales: scales[0])
-        stack.replace(IndepMessenger, "__iter__", _iterate)
-        stack.replace(Dice, "compute_expectation", _expectation)
-        stack.replace(einsum, "contract_expression", _contract_expression)
-        stack.replace(CondIndepStackFrame, "__hash__", _hash_of)
-        stack.replace(MultiFrameTensor, "add", partial(_add, MultiFrameTensor.add))
+        stack.replace(IndepMessenger, "__iter__", stand_ins.iterate)
+        stack.replace(Dice, "compute_expectation", stand_ins.expectation)
+        stack.replace(einsum, "contract_expression", stand_ins.contract_expression)
+        stack.replace(CondIndepStackFrame, "__hash__", stand_ins.hash_of)
+        stack.replace(MultiFrameTensor, "add", partial(stand_ins.add, MultiFrameTensor.add))
         _record_validation(stack, recorded)
         _record_losses(stack, recorded)
         _refuse_values(stack)
         _refuse_own_gradients(stack)
         for name, module in list(sys.modules.items()):
             if name.startswith("pyro."):
-                for function, replacement in _REPLACEMENTS.items():
+                for function, replacement in stand_ins.REPLACEMENTS.items():
                     if hasattr(module, function):
                         stack.replace(module, function, replacement)
             names = getattr(module, "__dict__", {"len": None})
-            if name.partition(".")[0] not in _NEVER_SEE_A_BATCH and "len" not in names:
-                names["len"] = _len
+            if name.partition(".")[0] not in stand_ins.NEVER_SEE_A_BATCH and "len" not in names:
+                names["len"] = stand_ins.length
                 stack.callback(names.pop, "len", None)
         yield recorded
-
-
-def _hash_of(frame: CondIndepStackFrame) -> int:
-    """Return the hash of a plate as Pyro has it, at this length of a batch: a size that varies cannot be hashed."""
-    size: Any = frame.size
-    return hash((frame.name, frame.dim, size.node.hint if isinstance(size, torch.SymInt) else size, frame.counter))
-
-
-def _add(add: Callable[..., None], sums: MultiFrameTensor, *items: Any) -> None:
-    """Add terms as Pyro does, which sums over their plates in the order of a set, and so of hashes of their sizes."""
-    for frames, _ in items:
-        sizes = [frame.size for frame in frames if frame.vectorized]
-        if len(sizes) > 1 and any(isinstance(size, torch.SymInt) for size in sizes):
-            raise RuntimeError("the order in which Pyro sums over plates depends on the length of the batch")
-    add(sums, *items)
 
 
 class _InOrder(dict[str, Tensor]):
@@ -228,7 +171,7 @@ def _record_validation(stack: Replacements, recorded: Recorded) -> None:
     stack.replace(torch, "_is_all_true", note, by="torch.distributions.")
     stack.replace(Distribution, "_validate_sample", validate)
     # They look at the values to save a factorisation.
-    for name, check in _CHECKS.items():
+    for name, check in stand_ins.CHECKS.items():
         cls = getattr(constraints, name, None)
         if cls is not None:
             stack.replace(cls, "check", check)
@@ -243,8 +186,8 @@ def _refuse_own_gradients(stack: Replacements) -> None:
     original, thread = function.apply.__func__, threading.get_ident()
 
     def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        if threading.get_ident() == thread and cls in _OWN_GRADIENTS:
-            return _OWN_GRADIENTS[cls](*args, **kwargs)
+        if threading.get_ident() == thread and cls in stand_ins.OWN_GRADIENTS:
+            return stand_ins.OWN_GRADIENTS[cls](*args, **kwargs)
         if threading.get_ident() == thread:
             raise ValueReadError(f"{cls.__qualname__} has a gradient that is written in Python")
         return original(cls, *args, **kwargs)
@@ -268,116 +211,3 @@ def _complete_torch() -> Library:
         if not torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{name}", "Meta"):
             library.impl(name, lambda first, *_, **__: torch.empty_like(first), "Meta")
     return library
-
-
-def _is_traced() -> bool:
-    """Return whether Pyro leaves checks of values out, as where it is traced; reporting a loss is no check."""
-    return _caller() != "pyro.infer.trace_mean_field_elbo"
-
-
-def _set_scale(messenger: ScaleMessenger, scale: Any) -> None:
-    """Make a messenger without the check that the scale is positive, which a length that varies cannot answer."""
-    super(ScaleMessenger, messenger).__init__()
-    messenger.scale = scale
-
-
-def _len(given: Any) -> Any:
-    """Return the length, of a tensor as a number that may vary; Python's own `len` makes a constant of it."""
-    return given.shape[0] if isinstance(given, Tensor) and given.dim() else builtins.len(given)
-
-
-def _dirichlet(concentration: Tensor) -> Tensor:
-    """Return torch's reparametrised sample, plus the derivative times a zero that depends on the concentration.
-
-    torch's own is a function with a gradient of its own, which an export sees through.
-    """
-    constant = concentration.detach()
-    x = torch._sample_dirichlet(constant)
-    total = constant.sum(-1, keepdim=True).expand_as(constant)
-    change = torch._dirichlet_grad(x, constant, total) * (concentration - constant)
-    return x + (change - x * change.sum(-1, keepdim=True))
-
-
-def _safe_log(x: Tensor) -> Tensor:
-    """Return the logarithm, with a gradient that is finite at 0: plus a zero that has Pyro's."""
-    constant = x.detach()
-    return constant.log() + (x - constant) / constant.clamp(min=torch.finfo(x.dtype).eps)
-
-
-_OWN_GRADIENTS: dict[Any, Callable[..., Tensor]] = {_Dirichlet: _dirichlet, _SafeLog: _safe_log}
-
-
-def _is_symmetric(_: Any, value: Tensor) -> Tensor:
-    if value.shape[-2] != value.shape[-1]:
-        return torch.zeros(value.shape[:-2], dtype=torch.bool, device=value.device)
-    symmetric: Tensor = torch.isclose(value, value.mT, atol=1e-6).all(-2).all(-1)
-    return symmetric
-
-
-def _is_positive_definite(_: Any, value: Tensor) -> Tensor:
-    definite: Tensor = torch.linalg.cholesky_ex(value).info.eq(0)
-    return _is_symmetric(_, value) & definite
-
-
-def _is_positive_semidefinite(_: Any, value: Tensor) -> Tensor:
-    semidefinite: Tensor = torch.linalg.eigvalsh(value).ge(0).all(-1)
-    return _is_symmetric(_, value) & semidefinite
-
-
-_CHECKS = {
-    "_Symmetric": _is_symmetric,
-    "_PositiveDefinite": _is_positive_definite,
-    "_PositiveSemidefinite": _is_positive_semidefinite,
-}
-
-
-def _iterate(plate: Any) -> Iterator[Any]:
-    """Loop over a plate as Pyro does: the indices of all of it are numbers, as they are to Pyro."""
-    if plate.subsample_size != plate.size:
-        raise ValueReadError("a plate that draws some of its rows is looped over")
-    for number, _ in enumerate(_PYROS_ITERATION(plate)):
-        yield number
-
-
-def _safe_cholesky(x: Tensor) -> Tensor:
-    """Add Pyro's jitter to the diagonal and factorise; Pyro adds it in place, past autograd."""
-    if x.size(-1) == 1:
-        return _PYROS_CHOLESKY(x)  # type: ignore[no-any-return]
-    largest = x.detach().abs().max(-1).values
-    jitter = tensor_utils.CHOLESKY_RELATIVE_JITTER * torch.finfo(x.dtype).eps * largest
-    factor: Tensor = torch.linalg.cholesky(x + torch.diag_embed(jitter))
-    return factor
-
-
-_PYROS_ITERATION: Any = IndepMessenger.__iter__
-_PYROS_CHOLESKY: Any = tensor_utils.safe_cholesky
-_REPLACEMENTS: dict[str, Callable[..., Any]] = {
-    "warn_if_nan": lambda value, *_, **__: value,
-    "safe_cholesky": _safe_cholesky,
-}
-# All other modules may hold a user's model.
-_NEVER_SEE_A_BATCH = {"torch", "sympy", *sys.stdlib_module_names} - {"__main__"}
-_PYROS_EXPECTATION: Any = Dice.compute_expectation
-_PYROS_CONTRACT_EXPRESSION: Any = einsum.contract_expression
-
-# What a length that varies is taken for in choosing the order of a contraction.
-_TYPICAL_LENGTH = 100
-
-
-def _contract_expression(equation: str, *shapes: tuple[Any, ...]) -> Any:
-    """Choose the order of a contraction as Pyro does, for lengths that are numbers."""
-    typical = [tuple(n if isinstance(n, int) else _TYPICAL_LENGTH for n in shape) for shape in shapes]
-    return _PYROS_CONTRACT_EXPRESSION(equation, *typical)
-
-
-def _with_zeros(tensor: Tensor, mask: Tensor) -> Tensor:
-    """Return a tensor with zeros for what is masked out, laid out as it is: sums are taken in the order of memory."""
-    as_laid_out = torch.zeros_like(tensor, dtype=torch.bool) | mask
-    return torch.where(as_laid_out, tensor, 0.0)
-
-
-def _expectation(dice: Dice, costs: Any) -> Any:
-    """Compute an expectation as Pyro does, but leave impossible outcomes out by a zero: a graph keeps its shapes."""
-    with Replacements() as stack:
-        stack.replace(Tensor, "masked_select", _with_zeros, by="pyro.")
-        return _PYROS_EXPECTATION(dice, costs)
