@@ -167,6 +167,7 @@ MUTANTS = [
     Mutant("a scale without a lower bound", "likelihoods/spike_and_slab.py", "self.narrowest * self._end", "0.0 * self._end", "tests/likelihoods/test_spike_and_slab.py"),
     Mutant("draws as wide as the residual", "likelihoods/spike_and_slab.py", "after = (1 - dirty) * self.scale.square() + dirty * squares", "after = squares", "tests/likelihoods/test_spike_and_slab.py"),
     Mutant("images that are recycled repaired", "pair.py", 'getattr(likelihood, "recycle_in_training", getattr(likelihood, "recycle", "sample"))', 'getattr(likelihood, "recycle", "sample")', "tests/likelihoods/test_spike_and_slab.py"),
+    Mutant("wide residuals that make dirt clean", "likelihoods/spike_and_slab.py", "torch.where(self.mixed > 0, math.inf, bound)", "torch.where(self.mixed > -1, math.inf, bound)", "tests/likelihoods/test_spike_and_slab.py"),
     Mutant("dirt of images as wide as of tables", "estimators/defaults.py", "_WIDTH / floor if images else _RATIO", "_RATIO", "tests/estimators/test_defaults.py"),
     Mutant("dirt of another width once loaded", "estimators/dirt.py", 'saved.get("ratio", 10.0)', "10.0", "tests/estimators/test_repair.py"),
     Mutant("networks of tables by their columns alone", "estimators/defaults.py", "(not images and n_rows < _MANY_ROWS)", "False", "tests/estimators/test_defaults.py"),

@@ -232,8 +232,11 @@ class SpikeAndSlab(Likelihood):
             How far, between 0 and 1.
         """
         squares = squares.to(self.scale.dtype)
-        free = self._moved(self.spread, self.spread_share, squares, observed, math.inf, momentum)
-        bounded = self._moved(self.scale, self.share, squares, observed, _LARGEST * self._end, momentum)
+        bound = self.scale.new_tensor(_LARGEST * self._end)
+        # Without a bound, and while residuals are still wide, EM may end where dirt is clean, and stay there.
+        since_takeover = torch.where(self.mixed > 0, math.inf, bound)
+        free = self._moved(self.spread, self.spread_share, squares, observed, since_takeover, momentum)
+        bounded = self._moved(self.scale, self.share, squares, observed, bound, momentum)
         explains = self._explains(free[0])
         self.spread.copy_(free[0])
         self.spread_share.copy_(free[1])
@@ -241,8 +244,8 @@ class SpikeAndSlab(Likelihood):
         self.share.copy_(torch.where(explains, free[1], bounded[1]))
 
     def _moved(
-        self, scale: Tensor, share: Tensor, squares: Tensor, observed: Tensor | None, largest: float, momentum: float
+        self, scale: Tensor, share: Tensor, squares: Tensor, observed: Tensor | None, largest: Tensor, momentum: float
     ) -> tuple[Tensor, Tensor]:
         new_scale, new_share = maximised(squares, scale, share, self._width(), self.shape, observed, self.clean_df)
-        new_scale = new_scale.clamp(self.narrowest * self._end, largest)
+        new_scale = new_scale.clamp_min(self.narrowest * self._end).minimum(largest)
         return scale.lerp(new_scale, momentum), share.lerp(new_share.clamp(_FEWEST, _MOST), momentum)

@@ -305,3 +305,18 @@ def test_training_recycles_draws_or_repaired_rows_and_test_time_repaired_ones(dr
     assert (trainer.modules[2].elbo.recycle, trainer.modules[2].elbo.detach) == (
         ("sample", False) if draws else ("repair", True)
     )
+
+
+def test_wide_residuals_before_it_takes_over_do_not_make_dirt_clean() -> None:
+    """Early residuals are wide: EM would end where all is clean, and stay there once they are not."""
+    likelihood = SpikeAndSlab(FLOOR, widest=3.7)
+    residuals, dirty = rows_with_dirt(0.4, scale=0.03)
+    early, late = (0.5 * torch.randn(4000, 5)).square(), torch.where(dirty, 0.3 * residuals, residuals).square()
+    for mixed, squares in ((0.0, early), (1.0, late)):
+        likelihood.mixed.fill_(mixed)
+        for _ in range(300):
+            likelihood.follow(squares)
+        if not mixed:
+            assert float(likelihood.spread) <= FLOOR + 1e-6
+    assert float(likelihood.share) == pytest.approx(0.4, abs=0.08)
+    assert float(likelihood.scale) == pytest.approx(0.03, rel=0.3)
