@@ -6,9 +6,7 @@ code names (`code.named`).
 """
 
 import contextvars
-import enum
 import functools
-import logging
 import random
 import types
 import weakref
@@ -29,9 +27,8 @@ from pyro_ricvae.inference.compile.code import (
     reads_outside,
     slots,
 )
+from pyro_ricvae.inference.compile.values import BY_IDENTITY, BY_VALUE, attribute_of, key_of, same_array, state_of
 
-_BY_VALUE = (bool, int, str, bytes, type(None), type(...), torch.dtype, torch.device, torch.Size, range, slice)
-_BY_IDENTITY = (enum.Enum, logging.Logger)
 _METHODS = (types.MethodType, types.MethodWrapperType, types.BuiltinFunctionType)
 
 # What a module holds for other purposes than to run.
@@ -109,7 +106,7 @@ class Look:
 
     def _look_into(self, value: Any, path: str) -> None:
         kind = type(value)
-        if isinstance(value, _BY_VALUE):
+        if isinstance(value, BY_VALUE):
             self.facts[path] = (kind, value)
         elif isinstance(value, float | complex):
             self.facts[path] = (kind, repr(value))  # nan is nan, and -0.0 is not 0.0
@@ -138,7 +135,7 @@ class Look:
                 self._pending.append((value.__self__, path.rpartition(".")[0] or path))
             if isinstance(value, types.MethodType):
                 self._pending.append((value.__func__, path))
-        elif isinstance(value, _BY_IDENTITY):
+        elif isinstance(value, BY_IDENTITY):
             self.facts[path] = (kind, id(value))
         elif not self._wrapper(value, path) and not self._by_state(value, path):
             self._contents(value, path)
@@ -167,13 +164,13 @@ class Look:
             if value.nbytes > _MOST_BYTES:
                 self.obstacle = f"{path} is a NumPy array of {value.nbytes / 1e6:.0f} MB: give it as a tensor"
             self.facts[path] = ("an array", value.dtype.str, value.shape, value.tobytes())
-            self.copies.append((functools.partial(_same_array, value), value.copy()))
+            self.copies.append((functools.partial(same_array, value), value.copy()))
         elif isinstance(value, torch.Generator):
             self.facts[path] = ("a generator", value.get_state().numpy().tobytes())
             self.copies.append((lambda was: value.get_state().numpy().tobytes() == was, self.facts[path][1]))
         elif isinstance(value, random.Random | np.random.Generator | np.random.RandomState):
-            self.facts[path] = ("a generator", repr(_generators_state(value)))
-            self.copies.append((lambda was: repr(_generators_state(value)) == was, self.facts[path][1]))
+            self.facts[path] = ("a generator", repr(state_of(value)))
+            self.copies.append((lambda was: repr(state_of(value)) == was, self.facts[path][1]))
         elif isinstance(value, contextvars.ContextVar):
             self.facts[path] = ("a context variable", id(value))
             self.note_reading(functools.partial(value.get, None), value.set, f"{path}.get()")
@@ -187,7 +184,7 @@ class Look:
         if isinstance(value, dict | types.MappingProxyType):
             self.sized.append(value)
             for key in list(value):
-                self.note_item(value, key, f"{path}[{key!r}]" if isinstance(key, str) else f"{path}[{_key(key)}]")
+                self.note_item(value, key, f"{path}[{key!r}]" if isinstance(key, str) else f"{path}[{key_of(key)}]")
         elif isinstance(value, list | deque):
             self.sized.append(value)
             for index in range(len(value)):
@@ -195,8 +192,8 @@ class Look:
         elif isinstance(value, tuple):
             self._pending.extend((each, f"{path}[{index}]") for index, each in enumerate(value))
         elif isinstance(value, set | frozenset):
-            self.facts[path] = (type(value), frozenset(map(_key, value)))
-            self.copies.append((lambda was: frozenset(map(_key, value)) == was, self.facts[path][1]))
+            self.facts[path] = (type(value), frozenset(map(key_of, value)))
+            self.copies.append((lambda was: frozenset(map(key_of, value)) == was, self.facts[path][1]))
             self.sized.append(value)
 
     def _attributes(self, value: Any, kind: type, path: str) -> None:
@@ -242,10 +239,10 @@ class Look:
         self.facts[path] = ("a function", code)
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             inner = f"{path}.<locals>.{name}"
-            self.note_reading(*_attribute_of(cell, "cell_contents"), inner)
+            self.note_reading(*attribute_of(cell, "cell_contents"), inner)
         for name in ("__defaults__", "__kwdefaults__"):
             if getattr(function, name):
-                self.note_reading(*_attribute_of(function, name), f"{path}.{name}")
+                self.note_reading(*attribute_of(function, name), f"{path}.{name}")
         if function.__dict__:
             self._pending.append((function.__dict__, f"{path}.__dict__"))
         if is_librarys(function.__globals__.get("__name__")):
@@ -298,25 +295,3 @@ class Look:
         if not is_librarys(module.__name__):
             for name in [name for name in vars(module) if name in self.known]:
                 self.note_item(vars(module), name, f"{module.__name__}.{name}")
-
-
-def _attribute_of(value: Any, name: str) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
-    """Return what reads an attribute, and what writes it."""
-    return functools.partial(getattr, value, name), functools.partial(setattr, value, name)
-
-
-def _key(value: Any) -> Any:
-    """Return what stands for a key, or an element of a set."""
-    return (type(value), value) if isinstance(value, (*_BY_VALUE, float)) else (type(value), id(value))
-
-
-def _same_array(array: Any, was: Any) -> bool:
-    return bool(array.shape == was.shape and array.dtype == was.dtype and array.tobytes() == was.tobytes())
-
-
-def _generators_state(generator: Any) -> Any:
-    if isinstance(generator, random.Random):
-        return generator.getstate()
-    if isinstance(generator, np.random.Generator):
-        return generator.bit_generator.state
-    return generator.get_state()
