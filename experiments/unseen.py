@@ -76,8 +76,11 @@ def tables(path: Path) -> None:
     runs = pd.DataFrame(read_lines(path)).set_index(["trained on", "dirt", "model", "seed"])
     columns = [f"M = {m}" for m in PASSES]
     best = runs[columns].min(axis=1).xs("iC-VAE", level="model")
+    groups = dict(list(runs.groupby(level=["trained on", "dirt", "model"])))
+    known = [(name, kind, model) for name in DIRT for kind in DIRT[name] for model in MODELS]
     lines = []
-    for (name, kind, model), some in runs.groupby(level=["trained on", "dirt", "model"], sort=False):
+    for name, kind, model in (key for key in known if key in groups):
+        some = groups[name, kind, model]
         ratios = some["M = 3"].droplevel("model") / best
         means = [f"{mean:.1f}" for mean in some[columns].mean()]
         lines.append([name, kind, model, *means, f"{ratios.min():.2f} to {ratios.max():.2f}"])
