@@ -86,6 +86,14 @@ def to_the_data() -> FrechetInceptionDistance:
     return metric
 
 
+@cache
+def of_the_data() -> tuple[float, float, NDArray[np.bool_]]:
+    """Return the digits' mean intensity, that from which on an image is a blob, and the pixels they leave black."""
+    real = load_mnist()
+    inks = real.mean(axis=(1, 2))
+    return float(inks.mean()), float(_BLOB * np.quantile(inks, 0.99)), np.asarray((real > 0).mean(axis=0) < 0.01)
+
+
 def looks(images: Array) -> dict[str, float]:
     """Return how near images on [0, 255] are to the data, and what can be seen of them.
 
@@ -96,17 +104,15 @@ def looks(images: Array) -> dict[str, float]:
         "ink": the mean intensity over that of the data. "background": the mean, on [0, 1], of the pixels that nearly
         all digits leave black.
     """
-    real, metric = load_mnist(), to_the_data()
+    (mean, blob, black), metric, ink = of_the_data(), to_the_data(), images.mean(axis=(1, 2))
     metric.reset()
     for batch in torch.as_tensor(images).split(1000):
         metric.update(batch, real=False)
-    ink, inks = images.mean(axis=(1, 2)), real.mean(axis=(1, 2))
-    black = np.asarray((real > 0).mean(axis=0) < 0.01)
     return {
         "distance": float(metric.compute()),
         "faded": float(((images > 127).mean(axis=(1, 2)) < _FADED).mean()),
-        "blobs": float((ink > _BLOB * np.quantile(inks, 0.99)).mean()),
-        "ink": float(ink.mean() / inks.mean()),
+        "blobs": float((ink > blob).mean()),
+        "ink": float(ink.mean() / mean),
         "background": float(images[:, black].mean() / 255),
     }
 

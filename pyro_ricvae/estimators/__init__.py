@@ -9,7 +9,7 @@ with extra("estimators"):
         automatic_floor,
         automatic_hidden,
         automatic_n_latent,
-        automatic_takeover,
+        automatic_spike,
         automatic_test_passes,
     )
     from pyro_ricvae.estimators.pursuit import principal_component_pursuit
@@ -24,7 +24,7 @@ __all__ = [
     "automatic_floor",
     "automatic_hidden",
     "automatic_n_latent",
-    "automatic_takeover",
+    "automatic_spike",
     "automatic_test_passes",
     "load",
     "principal_component_pursuit",

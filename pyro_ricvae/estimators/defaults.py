@@ -87,17 +87,11 @@ def automatic_floor(x: Tensor, center: Tensor, step: float, *, images: bool) -> 
     return start, min(start, max(start / 2, 2 * step))
 
 
-def automatic_takeover(*, images: bool) -> float:
-    """Return the share of a training at which a `likelihoods.SpikeAndSlab` takes over: 0.3 for images, 0.1 for tables.
-
-    The sooner, the more precise it is on clean cells; but dirt of images has structure (a block, a line), and a precise
-    model learns it.
-    """
-    return float(_SPIKE[images]["takeover"])
-
-
 def automatic_spike(floor: float, *, images: bool) -> dict[str, Any]:
     """Return the arguments of a `likelihoods.SpikeAndSlab` that go by kind, for the end of its floor.
+
+    The mixture takes over at 0.3 of a training for images, at 0.1 for tables: the sooner, the more precise it is on
+    clean cells; but dirt of images has structure (a block, a line), and a precise model learns it.
 
     Clean values of tables have longer tails than a normal, which takes them for dirt. The scale of clean cells goes up
     to 2 ends of the floor for images, somewhat less than the typical distance of a value from its feature's centre; for

@@ -87,7 +87,6 @@ class SpikeAndSlab(Likelihood):
     clean_df : float, optional
         The degrees of freedom :math:`\nu` of a clean cell's Student-t: clean values of tables have longer tails than a
         normal has, and are taken for dirt by one. None is a normal, of standard deviation s.
-
     draws : bool, default=False
         Whether the next pass of training gets a draw, as the paper's, with the variance :math:`v^* = (1 - w) s^2 + w
         r^2`, w the probability that a cell is dirty, and not the repaired row. At test time rows are always repaired.

@@ -5,8 +5,13 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
-from pyro_ricvae.estimators import automatic_epochs, automatic_floor, automatic_hidden, automatic_n_latent
-from pyro_ricvae.estimators.defaults import automatic_spike
+from pyro_ricvae.estimators import (
+    automatic_epochs,
+    automatic_floor,
+    automatic_hidden,
+    automatic_n_latent,
+    automatic_spike,
+)
 
 ROWS = [2, 3, 10, 99, 100, 101, 600, 2000, 5000, 60_000, 10**6, 10**8]
 

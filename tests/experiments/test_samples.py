@@ -32,6 +32,7 @@ def data(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     samples.classifier.cache_clear()
     samples.to_the_data.cache_clear()
+    samples.of_the_data.cache_clear()
 
 
 @pytest.mark.slow
