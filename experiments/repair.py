@@ -63,25 +63,21 @@ def run(scenario: Scenario, seed: int, model: str) -> dict[str, Any]:
     truth = scenario.touched.reshape(probability.shape)
     found = probability > 0.5
     made = {
-        "clean": {m: est.clean(dirty, m) for m in PASSES},
-        "repair": {m: est.repair(dirty, passes=m) for m in PASSES},
+        "clean": {m: scenario.errors(est.clean(dirty, m)) for m in PASSES},
+        "repair": {m: scenario.errors(est.repair(dirty, passes=m)) for m in PASSES},
     }
     return {
         "name": scenario.name,
         "seed": seed,
         "model": model,
-        **{how: {m: scenario.errors(rows)["all"] for m, rows in each.items()} for how, each in made.items()},
-        "median": {how: {m: _median(scenario, rows) for m, rows in each.items()} for how, each in made.items()},
+        **{how: {m: each["all"] for m, each in errors.items()} for how, errors in made.items()},
+        "median": {how: {m: each["median"] for m, each in errors.items()} for how, errors in made.items()},
         "contamination": est.contamination_,
         "true": float(truth.mean()),
         "precision": float(truth[found].mean()) if found.any() else None,
         "recall": float(found[truth].mean()) if truth.any() else None,
         "calibration": expected_calibration_error(probability, truth),
     }
-
-
-def _median(scenario: Scenario, rows: NDArray[Any]) -> float:
-    return float(np.median(np.abs(scenario.standardise(rows) - scenario.standardise(scenario.clean))))
 
 
 def read(path: Path) -> pd.DataFrame:

@@ -58,21 +58,24 @@ class Scenario:
         return self.scaling.standardise(x.reshape(len(x), -1))
 
     def errors(self, cleaned: Array) -> dict[str, float]:
-        """Return the mean squared errors of cleaned data, in data units, against the clean truth.
+        """Return the errors of cleaned data, in data units, against the clean truth.
 
         Returns
         -------
         dict
-            "dirty" and "clean", in squared standardised units: over all cells of the rows that are dirty or clean, or
-            over the cells that were touched or not (see `rowwise`). NaN where there are none, "dirty" also where whole
-            rows were replaced, which nothing can bring back. "all": over all cells.
+            Mean squared errors "dirty" and "clean", in squared standardised units: over all cells of the rows that are
+            dirty or clean, or over the cells that were touched or not (see `rowwise`). NaN where there are none,
+            "dirty" also where whole rows were replaced, which nothing can bring back. "all": over all cells. "median":
+            the median absolute error over all cells, in standardised units.
         """
-        error = np.square(self.standardise(cleaned) - self.standardise(self.clean), dtype=np.float64)
+        residual = np.abs(self.standardise(cleaned) - self.standardise(self.clean), dtype=np.float64)
+        error = np.square(residual)
         touched = self.touched.reshape(error.shape)
         where = np.broadcast_to(touched.any(axis=1, keepdims=True), error.shape) if self.rowwise else touched
         replaced = np.array_equal(touched.any(axis=1), touched.all(axis=1))
         masks = {"dirty": where & (not replaced), "clean": ~where, "all": np.ones_like(where)}
-        return {name: float(error[mask].mean()) if mask.any() else float("nan") for name, mask in masks.items()}
+        means = {name: float(error[mask].mean()) if mask.any() else float("nan") for name, mask in masks.items()}
+        return means | {"median": float(np.median(residual))}
 
     def average_precision(self, row_scores: Array, cell_scores: Array) -> float:
         """Return the average precision in finding the dirty rows, or the touched cells.

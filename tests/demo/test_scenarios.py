@@ -71,10 +71,10 @@ def test_errors_of_images_are_over_all_pixels_of_those_that_are_dirty() -> None:
     scenario = make_scenario("digits-block", 0)
     dirty = scenario.touched.any(axis=(1, 2))
     errors = scenario.errors(scenario.clean + 8.0)  # half the range of 16
-    assert errors == pytest.approx({"dirty": 0.25, "clean": 0.25, "all": 0.25})
+    assert errors == pytest.approx({"dirty": 0.25, "clean": 0.25, "all": 0.25, "median": 0.5})
     by_hand = np.square((scenario.dirty - scenario.clean) / 16)[dirty].mean()
     assert scenario.errors(scenario.dirty) == pytest.approx(
-        {"dirty": by_hand, "clean": 0.0, "all": by_hand * dirty.mean()}
+        {"dirty": by_hand, "clean": 0.0, "all": by_hand * dirty.mean(), "median": 0.0}
     )
 
 
