@@ -61,11 +61,14 @@ class Recipe:
     clip_norm : float or None, default=1000.0
         Scale down gradients of a larger norm (of the loss summed over the batch, in nats). None leaves them.
     kl_start : float, default=1.0
-        The KL weight at the start of training, from where it rises to 1 over the first `kl_until` of it.
+        The KL weight at the start of training, from where it goes to `kl_end` over the first `kl_until` of it.
         Below 1 it keeps more latents active in networks without an affine path, but lets the latents
         learn structured dirt before the robust penalty bites; so 1 here: no warm-up.
     kl_until : float, default=0.3
         See `kl_start`.
+    kl_end : float, default=1.0
+        The KL weight from there on. 0 with a `kl_start` of 0 is an autoencoder: nothing holds the latents to a prior, so
+        that their noise is soon small beside their spread, and samples from the prior mean nothing.
     floor_until : float, default=0.6
         The share of the training over which the floor, or what else is in the likelihood's schedule, moves from its
         start to its end, log-linearly.
@@ -98,6 +101,7 @@ class Recipe:
     clip_norm: float | None = 1000.0
     kl_start: float = 1.0
     kl_until: float = 0.3
+    kl_end: float = 1.0
     floor_until: float = 0.6
     single_pass_share: float = 0.3
     recycled_share: float = 0.5
@@ -110,7 +114,7 @@ class Recipe:
                 positive_finite(name, value)
         if self.warmup_steps != 0:
             positive_int("warmup_steps, where it is not 0,", self.warmup_steps)
-        for name in ("kl_start", "single_pass_share", "recycled_share"):
+        for name in ("kl_start", "kl_end", "single_pass_share", "recycled_share"):
             between_0_and_1(name, getattr(self, name))
 
     @classmethod
@@ -143,7 +147,7 @@ class Recipe:
 
     def kl_weight(self, progress: float) -> float:
         """Return the KL weight at the share `progress` of the training."""
-        return self.kl_start + (1 - self.kl_start) * min(1.0, progress / self.kl_until)
+        return self.kl_start + (self.kl_end - self.kl_start) * min(1.0, progress / self.kl_until)
 
     def scheduled(self, ends: tuple[float, float], progress: float) -> float:
         """Return what moves between `ends`, such as a floor, at the share `progress` of the training."""

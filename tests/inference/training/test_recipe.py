@@ -61,6 +61,14 @@ def test_kl_weight_rises_to_one(start: float) -> None:
     assert weights[25:] == [1.0] * 26
 
 
+def test_kl_weight_ends_where_it_is_told_to() -> None:
+    assert {Recipe(kl_start=0.0, kl_end=0.0).kl_weight(share) for share in SHARES} == {0.0}
+    falls = Recipe(kl_start=1.0, kl_end=0.5, kl_until=1.0)
+    assert [falls.kl_weight(share) for share in (0.0, 0.5, 1.0)] == [1.0, 0.75, 0.5]
+    with pytest.raises(ValueError, match="kl_end"):
+        Recipe(kl_end=1.5)
+
+
 def test_kl_weight_is_one_by_default() -> None:
     assert {Recipe().kl_weight(share) for share in SHARES} == {1.0}
 
@@ -98,7 +106,7 @@ def test_plain_switches_every_part_off() -> None:
         "single_pass_share": 0.0,
         "recycled_share": 1.0,
     }
-    no_parts = {"batch_size", "learning_rate", "kl_until", "floor_until"}
+    no_parts = {"batch_size", "learning_rate", "kl_until", "kl_end", "floor_until"}
     assert {field.name for field in dataclasses.fields(Recipe)} == set(off) | no_parts
     assert {name: getattr(plain, name) for name in off} == off
     assert {name: getattr(plain, name) for name in no_parts} == {name: getattr(Recipe(), name) for name in no_parts}
