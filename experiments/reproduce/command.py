@@ -1,0 +1,122 @@
+"""The command: which experiments, which share of their runs, and where their pages go."""
+
+import importlib
+import math
+import os
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+import joblib
+import numpy as np
+import pandas as pd
+import torch
+
+from benchmarks.machine import environment
+from experiments.paper import EXPERIMENTS
+from experiments.reproduce.cache import Cache
+from experiments.reproduce.report import Claim, claims_table, write
+
+_ALL = "all"
+
+
+@click.group()
+def main() -> None:
+    """Run the paper's experiments, and say which of its claims hold."""
+
+
+@main.command()
+@click.argument("name", type=click.Choice((*EXPERIMENTS, _ALL)))
+@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="How many: 0, 1, ...")
+@click.option("--quick", is_flag=True, help="Small data and short trainings: whether it runs, not what holds.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes, a thread each.")
+@click.option("--device", default="cpu", show_default=True, help="Where models are trained.")
+@click.option("--shard", default="1/1", show_default=True, help="i/n: only the i-th of n shares of the runs, no page.")
+@click.option(
+    "--out", default="reproduced", show_default=True, type=click.Path(path_type=Path, file_okay=False), help="Pages."
+)
+@click.option("--cache", "folder", type=click.Path(path_type=Path, file_okay=False), help="Runs; by default OUT/runs.")
+def reproduce(
+    name: str, seeds: int, quick: bool, jobs: int, device: str, shard: str, out: Path, folder: Path | None
+) -> None:
+    """Run the experiment NAME, or all, and write its page, its pictures and its runs to OUT.
+
+    Runs are kept, and made only once: after a kill the same command goes on where it was. With --shard several
+    processes or machines that share the cache make the runs, and a last call without it writes the pages.
+    """
+    share, n_shares = _shard(shard)
+    wanted = EXPERIMENTS if name == _ALL else (name,)
+    claims: dict[str, list[Claim]] = {}
+    for each in wanted:
+        module = importlib.import_module(f"experiments.paper.{each}")
+        cache = Cache(folder or out / "runs", module)
+        configurations = module.configurations(seeds, quick)
+        began = time.perf_counter()
+        try:
+            made = _make_missing(module, cache, configurations[share - 1 :: n_shares], device, jobs)
+        except (OSError, ValueError) as error:
+            raise click.ClickException(f"{each}: {error}") from error
+        click.echo(f"{each}: {module.SUMMARY}\n{made} runs made in {time.perf_counter() - began:.0f} s.", err=True)
+        if n_shares == 1:
+            command = f"python -m experiments reproduce {each} --seeds {seeds}" + " --quick" * quick
+            claims[each] = _write_page(module, cache, configurations, device, out, command)
+    if name == _ALL and n_shares == 1:
+        page = out / "paper.md"
+        page.write_text("# The paper's claims\n\n" + "\n\n".join(claims_table(claims[k], k) for k in claims) + "\n")
+        click.echo(page)
+
+
+def _make_missing(module: ModuleType, cache: Cache, wanted: list[dict[str, Any]], device: str, jobs: int) -> int:
+    """Make the runs that are not in the cache yet; return how many there were."""
+    missing = [configuration for configuration in wanted if cache.read(configuration, device) is None]
+    make = joblib.delayed(_make)
+    parallel = joblib.Parallel(n_jobs=jobs, verbose=5 if len(missing) > jobs else 0)
+    parallel(make(module.__name__, cache.folder, configuration, device) for configuration in missing)
+    return len(missing)
+
+
+def _make(name: str, folder: Path, configuration: dict[str, Any], device: str) -> None:
+    """Make a run, in this process with one thread, and keep it."""
+    torch.set_num_threads(1)
+    module = importlib.import_module(name)
+    began = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = module.run(configuration, device)
+    found["seconds"] = round(time.perf_counter() - began, 2)
+    Cache(folder, module).write(configuration, device, found)
+
+
+def _write_page(
+    module: ModuleType, cache: Cache, configurations: list[dict[str, Any]], device: str, out: Path, command: str
+) -> list[Claim]:
+    """Write an experiment's page from its runs, print its claims, and return them."""
+    runs = []
+    for configuration in configurations:
+        found = cache.read(configuration, device)
+        if found is None:
+            raise click.ClickException(f"The run of {configuration} is missing: run the command again.")
+        runs.append(configuration | found)
+    report = module.report(runs)
+    if configurations[0].get("quick"):
+        report = replace(report, claims=[replace(claim, held=None) for claim in report.claims])
+    table = pd.DataFrame([{k: v for k, v in run.items() if not isinstance(v, np.ndarray)} for run in runs])
+    seconds = math.fsum(run["seconds"] for run in runs)
+    machine = ", ".join(f"{what} {value}" for what, value in environment(device, 1).items())
+    made_by = f"    {command}\n\n{len(runs)} runs, {seconds / 60:.1f} minutes in all, a thread each. {machine}."
+    name = module.__name__.rpartition(".")[2]
+    page = write(report, table, out, name, made_by)
+    click.echo(claims_table(report.claims))
+    click.echo(os.fspath(page))
+    return list(report.claims)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    share, slash, n_shares = text.partition("/")
+    if slash and share.isdecimal() and n_shares.isdecimal() and 1 <= int(share) <= int(n_shares):
+        return int(share), int(n_shares)
+    raise click.BadParameter(f"Expected i/n with i from 1 to n, as 1/4, actual {text!r}.", param_hint="--shard")
