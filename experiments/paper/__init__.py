@@ -11,7 +11,9 @@ A module has
     What a run found: a dict of what JSON can hold and of arrays.
 ``report(runs)``
     Its `Report`, of dicts that hold a configuration, what its run found, and ``seconds``.
+
+One that shows the runs of another has ``RUNS_OF``, that module, in the place of ``configurations`` and ``run``.
 """
 
 #: In the order in which their pages are listed.
-EXPERIMENTS = ("fig2", "fig3")
+EXPERIMENTS = ("fig2", "fig3", "fig4", "fig5", "fig6")

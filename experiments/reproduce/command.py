@@ -53,11 +53,12 @@ def reproduce(
     claims: dict[str, list[Claim]] = {}
     for each in wanted:
         module = importlib.import_module(f"experiments.paper.{each}")
-        cache = Cache(folder or out / "runs", module)
-        configurations = module.configurations(seeds, quick)
+        source = getattr(module, "RUNS_OF", module)
+        cache = Cache(folder or out / "runs", source)
+        configurations = source.configurations(seeds, quick)
         began = time.perf_counter()
         try:
-            made = _make_missing(module, cache, configurations[share - 1 :: n_shares], device, jobs)
+            made = _make_missing(cache, configurations[share - 1 :: n_shares], device, jobs)
         except (OSError, ValueError) as error:
             raise click.ClickException(f"{each}: {error}") from error
         click.echo(f"{each}: {module.SUMMARY}\n{made} runs made in {time.perf_counter() - began:.0f} s.", err=True)
@@ -70,12 +71,12 @@ def reproduce(
         click.echo(page)
 
 
-def _make_missing(module: ModuleType, cache: Cache, wanted: list[dict[str, Any]], device: str, jobs: int) -> int:
+def _make_missing(cache: Cache, wanted: list[dict[str, Any]], device: str, jobs: int) -> int:
     """Make the runs that are not in the cache yet; return how many there were."""
     missing = [configuration for configuration in wanted if cache.read(configuration, device) is None]
     make = joblib.delayed(_make)
     parallel = joblib.Parallel(n_jobs=jobs, verbose=5 if len(missing) > jobs else 0)
-    parallel(make(module.__name__, cache.folder, configuration, device) for configuration in missing)
+    parallel(make(cache.module.__name__, cache.folder, configuration, device) for configuration in missing)
     return len(missing)
 
 
