@@ -36,6 +36,14 @@ def positive_finite(name: str, value: Any) -> Tensor:
     return number
 
 
+def at_least_0(name: str, value: Any) -> float:
+    """Return `value` as a float, or raise a ValueError that names it if it is not a finite number >= 0."""
+    number = _number(value)
+    if not 0.0 <= number < math.inf:
+        raise ValueError(f"Expected {name} to be a finite number >= 0, actual {value!r}.")
+    return number
+
+
 def between_0_and_1(name: str, value: Any) -> float:
     """Return `value` as a float, or raise a ValueError that names it if it is not a number between 0 and 1."""
     number = _number(value)

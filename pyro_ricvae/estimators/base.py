@@ -150,8 +150,8 @@ def load(
 
     Returns
     -------
-    RiCVAE or RobustPCA
-        Fitted; its results are those of the one that was saved.
+    RowEstimator
+        A fitted estimator of the class that was saved; its results are those of the one that was saved.
 
     Raises
     ------

@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
+from pyro_ricvae._core.checks import positive_int, positive_ints
+
 # Chosen on faces, digits, MNIST and a table with dirt of known truth; see docs/results/floor.md.
 _FLOOR_SHARE = 0.8  # of the typical distance of a value from its feature's centre
 _ROUNDING = 1e-5  # distances below this share of images' range, or of the median distance, are rounding
@@ -46,6 +48,39 @@ def automatic_epochs(n_rows: int, batch_size: int, *, images: bool) -> int:
     """Return the total of epochs: as many as make 5,000 steps of images, from 9 to 1,000; of tables 3,000, to 300."""
     steps, most = _STEPS[images]
     return min(most, max(9, round(steps / math.ceil(n_rows / batch_size))))
+
+
+def automatic_sizes(
+    n_latent: Any, hidden: Any, epochs: Any, *, shape: tuple[int, ...], batch_size: int, images: bool
+) -> tuple[int, tuple[int, ...], int]:
+    """Return the number of latent units, the sizes of the hidden layers and the number of epochs.
+
+    Parameters
+    ----------
+    n_latent, hidden, epochs
+        What the user said, or "auto".
+    shape : tuple of int
+        That of the rows, (n, d).
+    batch_size : int
+        Rows of a step.
+    images : bool
+        Whether they are images, or a table.
+
+    Raises
+    ------
+    ValueError
+        If one of them is neither "auto" nor such numbers.
+    """
+    n_rows, n_features = shape
+    if isinstance(n_latent, str) and n_latent == "auto":
+        n_latent = automatic_n_latent(n_rows, n_features)
+    if isinstance(hidden, str):
+        if hidden != "auto":
+            raise ValueError(f"Expected hidden to be 'auto' or a sequence such as (256, 128), actual {hidden!r}.")
+        hidden = automatic_hidden(n_rows, n_features, images=images)
+    if isinstance(epochs, str) and epochs == "auto":
+        epochs = automatic_epochs(n_rows, batch_size, images=images)
+    return positive_int("n_latent", n_latent), positive_ints("hidden", hidden), positive_int("epochs", epochs)
 
 
 def automatic_floor(x: Tensor, center: Tensor, step: float, *, images: bool) -> tuple[float, float]:

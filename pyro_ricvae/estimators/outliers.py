@@ -36,7 +36,7 @@ class RowOutliers(OutlierMixin):  # type: ignore[misc]
         Returns
         -------
         ndarray, shape (n,)
-            In nats; negative where a row is outlying.
+            In the units of ``score_samples``; negative where a row is outlying.
 
         Raises
         ------

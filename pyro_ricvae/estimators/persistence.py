@@ -23,6 +23,13 @@ class DoesNotFitError(ValueError):
     """What is given to `load` does not fit what was saved."""
 
 
+def check_no_parts(given: dict[str, Any], whose: str) -> None:
+    """Raise a DoesNotFitError if `load` was given parts for a class of estimators that has none."""
+    needless = [name for name in ("likelihood", "prior", "pair") if given[name] is not None]
+    if needless:
+        raise DoesNotFitError(f"Expected no {needless[0]}, which a {whose} has not, actual one: leave it out.")
+
+
 def write(folder: str | Path, description: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
     """Write a description and tensors to a new folder, or an empty one, under the version of the format.
 

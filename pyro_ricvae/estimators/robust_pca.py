@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from pyro_ricvae._core.checks import positive_finite, positive_int
 from pyro_ricvae.data.rows import as_rows, check_for_training
 from pyro_ricvae.estimators.base import RowEstimator
-from pyro_ricvae.estimators.persistence import DoesNotFitError
+from pyro_ricvae.estimators.persistence import check_no_parts
 from pyro_ricvae.estimators.pursuit import principal_component_pursuit
 
 Array = NDArray[np.float64]
@@ -188,9 +188,7 @@ class RobustPCA(RowEstimator):
 
     @classmethod
     def _from_saved(cls, description: dict[str, Any], tensors: dict[str, torch.Tensor], **given: Any) -> Self:
-        needless = [name for name in ("likelihood", "prior", "pair") if given[name] is not None]
-        if needless:
-            raise DoesNotFitError(f"Expected no {needless[0]}, which a RobustPCA has not, actual one: leave it out.")
+        check_no_parts(given, cls.__name__)
         estimator = cls(**description["arguments"])
         for name in _FITTED:
             setattr(estimator, name, tensors[name].numpy())

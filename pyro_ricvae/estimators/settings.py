@@ -8,17 +8,15 @@ import torch
 from sklearn.utils import check_random_state
 from torch import Tensor
 
-from pyro_ricvae._core.checks import positive_int, positive_ints
+from pyro_ricvae._core.checks import positive_int
 from pyro_ricvae._core.distributions import check_support
 from pyro_ricvae._core.isolation import device_named, random_numbers
 from pyro_ricvae.data.rows import Rows, as_rows, check_for_training
 from pyro_ricvae.data.scaling import Kind, Scaling, fit_scaling, quantisation_step, standardised
 from pyro_ricvae.estimators import registry
 from pyro_ricvae.estimators.defaults import (
-    automatic_epochs,
     automatic_floor,
-    automatic_hidden,
-    automatic_n_latent,
+    automatic_sizes,
     automatic_spike,
     automatic_test_passes,
 )
@@ -217,19 +215,12 @@ def build_pair(settings: Settings, arguments: Any, center: Tensor) -> tuple[VAE,
 
 def _sizes(arguments: Any, shape: tuple[int, ...], batch_size: int, images: bool) -> tuple[int, tuple[int, ...], int]:
     """Return the number of latents, the sizes of the hidden layers and the number of epochs."""
-    n_rows, n_features = shape
-    n_latent, hidden, epochs = arguments.n_latent, arguments.hidden, arguments.epochs
+    n_latent = arguments.n_latent
     if not isinstance(arguments.prior, str):
         n_latent = registry.n_latent_of(arguments.prior, n_latent)
-    elif n_latent == "auto":
-        n_latent = automatic_n_latent(n_rows, n_features)
-    if isinstance(hidden, str):
-        if hidden != "auto":
-            raise ValueError(f"Expected hidden to be 'auto' or a sequence such as (256, 128), actual {hidden!r}.")
-        hidden = automatic_hidden(n_rows, n_features, images=images)
-    if isinstance(epochs, str) and epochs == "auto":
-        epochs = automatic_epochs(n_rows, batch_size, images=images)
-    return positive_int("n_latent", n_latent), positive_ints("hidden", hidden), positive_int("epochs", epochs)
+    return automatic_sizes(
+        n_latent, arguments.hidden, arguments.epochs, shape=shape, batch_size=batch_size, images=images
+    )
 
 
 def _reason(takeover: float, images: bool) -> str:
