@@ -12,11 +12,16 @@ with extra("estimators"):
         automatic_spike,
         automatic_test_passes,
     )
+    from pyro_ricvae.estimators.discriminative import discriminative_threshold
+    from pyro_ricvae.estimators.drae import DRAE
     from pyro_ricvae.estimators.pursuit import principal_component_pursuit
     from pyro_ricvae.estimators.ricvae import RiCVAE
     from pyro_ricvae.estimators.robust_pca import RobustPCA
+    from pyro_ricvae.estimators.uocl import UOCL
 
 __all__ = [
+    "DRAE",
+    "UOCL",
     "RiCVAE",
     "RobustPCA",
     "RowEstimator",
@@ -26,6 +31,7 @@ __all__ = [
     "automatic_n_latent",
     "automatic_spike",
     "automatic_test_passes",
+    "discriminative_threshold",
     "load",
     "principal_component_pursuit",
 ]
