@@ -2,4 +2,5 @@
 
 from experiments.reproduce.command import main
 
-main()
+if __name__ == "__main__":  # a process that it starts imports this too
+    main()

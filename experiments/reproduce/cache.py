@@ -73,7 +73,7 @@ class Cache:
         """Return what a run found, with "seconds"; None where it has to be made."""
         path = self._path(configuration, device)
         try:
-            with np.load(path, allow_pickle=False) as entry:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as entry:
                 record: dict[str, Any] = json.loads(str(entry[_RECORD]))
                 found: dict[str, Any] = record["found"] | {name: entry[name] for name in entry.files if name != _RECORD}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

@@ -2,19 +2,22 @@
 
 import importlib
 import math
+import multiprocessing
 import os
 import time
 import warnings
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import click
-import joblib
 import numpy as np
 import pandas as pd
 import torch
+from tqdm import tqdm
 
 from benchmarks.machine import environment
 from experiments.paper import EXPERIMENTS
@@ -74,9 +77,20 @@ def reproduce(
 def _make_missing(cache: Cache, wanted: list[dict[str, Any]], device: str, jobs: int) -> int:
     """Make the runs that are not in the cache yet; return how many there were."""
     missing = [configuration for configuration in wanted if cache.read(configuration, device) is None]
-    make = joblib.delayed(_make)
-    parallel = joblib.Parallel(n_jobs=jobs, verbose=5 if len(missing) > jobs else 0)
-    parallel(make(cache.module.__name__, cache.folder, configuration, device) for configuration in missing)
+    make = partial(_make, cache.module.__name__, cache.folder, device=device)
+    if jobs == 1:
+        for configuration in tqdm(missing):
+            make(configuration)
+        return len(missing)
+    spawn = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    with ProcessPoolExecutor(jobs, spawn) as pool:
+        futures = [pool.submit(make, configuration) for configuration in missing]
+        try:
+            for future in tqdm(as_completed(futures), total=len(futures)):
+                future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     return len(missing)
 
 
