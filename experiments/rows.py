@@ -1,6 +1,6 @@
 """How well outlying rows are found at default settings, beside the detectors of PyOD: 18 tables and 15 image sets.
 
-pip install -e ".[bench]"
+pip install -e ".[experiments]"
 python -m experiments.rows run --seeds 0,1,2 --out rows.jsonl
 python -m experiments.rows tables rows.jsonl > tables.md
 """

@@ -1,4 +1,4 @@
-"""What is said of new digits; needs torchmetrics, of the benchmark extra."""
+"""What is said of new digits; needs torchmetrics, of the extra for experiments."""
 
 from collections.abc import Iterator
 from typing import Any
