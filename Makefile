@@ -11,12 +11,13 @@ CONSTRAINTS ?= constraints.txt
 PYTHON312 ?= python3.12
 OUT ?= demo-output
 SEED ?= 0
+JOBS ?= 2
 
 ARVIZ1 := .venv-arviz1/bin
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install demo test test-fast test-core test-arviz1 coverage conformance lint types format bench bench-gpu mutants clean
+.PHONY: help install demo test test-fast test-core test-arviz1 coverage conformance lint types format bench bench-gpu reproduce mutants clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -89,6 +90,9 @@ bench-gpu: $(INSTALLED) ## the same on a CUDA device
 	$(BIN)/python -m benchmarks steps --device cuda --out $(OUT)/bench-gpu
 	$(BIN)/python -m benchmarks startup --device cuda --out $(OUT)/bench-gpu
 	$(BIN)/python -m benchmarks render $(OUT)/bench-gpu
+
+reproduce: $(INSTALLED) ## the paper's experiments, into $(OUT)/paper: a day of two cores, resumed where it was cut off; QUICK=1 in minutes
+	$(BIN)/python -m experiments reproduce all --jobs $(JOBS) --out $(OUT)/paper $(if $(QUICK),--quick)
 
 mutants: $(INSTALLED) ## break the code on purpose, one fault at a time: each must make a test fail
 	$(BIN)/python tests/mutants.py
