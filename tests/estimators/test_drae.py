@@ -92,8 +92,9 @@ def test_a_seed_gives_the_same_and_the_process_keeps_its_own() -> None:
 
 
 def test_what_is_automatic() -> None:
-    est = DRAE(epochs=1, device="cpu", random_state=0).fit(X)
-    assert est.settings_ == {"n_latent": 4, "hidden": [128, 64], "epochs": 1, "scaling": "robust"}
+    est = DRAE(device="cpu", random_state=0).fit(X)
+    assert est.settings_ == {"n_latent": 4, "hidden": [128, 64], "epochs": 30, "scaling": "robust"}
+    assert len(est.losses_) == 30
     images = (255 * torch.rand(20, 4, 4)).to(torch.uint8)
     est = DRAE(epochs=1, device="cpu", random_state=0).fit(images)
     assert est.settings_["scaling"] == "range"
