@@ -32,7 +32,7 @@ class UOCL(RowOutliers, RowEstimator):
 
     Data are used in the units they come in, as the paper uses its image features, and distances weigh all columns
     alike: bring columns of different units to a common scale first. All pairs of rows are looked at: for n rows, a few
-    matrices of n x n numbers and time in :math:`n^3`, about a second for 2,000.
+    matrices of n x n numbers and time in :math:`n^3`, some seconds for 2,000.
 
     Parameters
     ----------
