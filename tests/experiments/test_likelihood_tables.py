@@ -49,6 +49,19 @@ def test_wins_are_counted_over_data_and_criteria(folder: Path) -> None:
     assert ["index-conditioned (iC-VAE)", "0", "0", "0", "0", "2"] in lines
 
 
+def test_ratios_are_to_the_best_of_a_column(folder: Path) -> None:
+    for data, method, value in (("cancer", "laplace", 3.0), ("cancer", "default", 2.0), ("digits", "laplace", 0.001)):
+        figures = {"clean": value, "all": value, "median": value, "dirty": np.nan, "average_precision": np.nan}
+        run = {"scenario": f"{data}-none", "method": method, "seed": 7, "figures": figures}
+        (folder / f"{data}-{method}-7.json").write_text(json.dumps(run))
+    head, _, *lines = map(cells, likelihoods.summary(likelihoods.read(folder), "error, all").splitlines())
+    assert head[0] == "error, all"
+    assert lines == [
+        ["spike and slab (the default)", "1", "1", "1", "1", "cancer none", "1"],
+        ["Laplace", "2", "1.5", "1.22", "1.5", "cancer none", "1"],
+    ]
+
+
 def test_the_command_prints_every_table(folder: Path) -> None:
     printed = CliRunner().invoke(likelihoods.main, [str(folder)], catch_exceptions=False).output
     assert printed.startswith("10 runs, 2 to 2 seeds each.")
