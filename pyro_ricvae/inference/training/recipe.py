@@ -67,8 +67,8 @@ class Recipe:
     kl_until : float, default=0.3
         See `kl_start`.
     kl_end : float, default=1.0
-        The KL weight from there on. 0 with a `kl_start` of 0 is an autoencoder: nothing holds the latents to a prior, so
-        that their noise is soon small beside their spread, and samples from the prior mean nothing.
+        The KL weight from there on. 0 with a `kl_start` of 0 is an autoencoder: nothing holds the latents to a prior,
+        so that their noise is soon small beside their spread, and samples from the prior mean nothing.
     floor_until : float, default=0.6
         The share of the training over which the floor, or what else is in the likelihood's schedule, moves from its
         start to its end, log-linearly.
