@@ -3,7 +3,6 @@
 import importlib
 import math
 import multiprocessing
-import os
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -22,7 +21,7 @@ from tqdm import tqdm
 from benchmarks.machine import environment
 from experiments.paper import EXPERIMENTS
 from experiments.reproduce.cache import Cache
-from experiments.reproduce.report import Claim, claims_table, write
+from experiments.reproduce.report import claims_table, write, write_summary
 
 _ALL = "all"
 
@@ -46,14 +45,15 @@ def main() -> None:
 def reproduce(
     name: str, seeds: int, quick: bool, jobs: int, device: str, shard: str, out: Path, folder: Path | None
 ) -> None:
-    """Run the experiment NAME, or all, and write its page, its pictures and its runs to OUT.
+    """Run the experiment NAME, or all, and write its page, its pictures and its runs to OUT/paper.
+
+    OUT/paper.md has the claims of all pages that are there.
 
     Runs are kept, and made only once: after a kill the same command goes on where it was. With --shard several
     processes or machines that share the cache make the runs, and a last call without it writes the pages.
     """
     share, n_shares = _shard(shard)
     wanted = EXPERIMENTS if name == _ALL else (name,)
-    claims: dict[str, list[Claim]] = {}
     for each in wanted:
         module = importlib.import_module(f"experiments.paper.{each}")
         source = getattr(module, "RUNS_OF", module)
@@ -67,11 +67,8 @@ def reproduce(
         click.echo(f"{each}: {module.SUMMARY}\n{made} runs made in {time.perf_counter() - began:.0f} s.", err=True)
         if n_shares == 1:
             command = f"python -m experiments reproduce {each} --seeds {seeds}" + " --quick" * quick
-            claims[each] = _write_page(module, cache, configurations, device, out, command)
-    if name == _ALL and n_shares == 1:
-        page = out / "paper.md"
-        page.write_text("# The paper's claims\n\n" + "\n\n".join(claims_table(claims[k], k) for k in claims) + "\n")
-        click.echo(page)
+            _write_page(module, cache, configurations, device, out, command)
+            click.echo(write_summary(out / "paper", EXPERIMENTS))
 
 
 def _make_missing(cache: Cache, wanted: list[dict[str, Any]], device: str, jobs: int) -> int:
@@ -108,8 +105,8 @@ def _make(name: str, folder: Path, configuration: dict[str, Any], device: str) -
 
 def _write_page(
     module: ModuleType, cache: Cache, configurations: list[dict[str, Any]], device: str, out: Path, command: str
-) -> list[Claim]:
-    """Write an experiment's page from its runs, print its claims, and return them."""
+) -> None:
+    """Write an experiment's page from its runs, and print its claims."""
     runs = []
     for configuration in configurations:
         found = cache.read(configuration, device)
@@ -124,10 +121,8 @@ def _write_page(
     machine = ", ".join(f"{what} {value}" for what, value in environment(device, 1).items())
     made_by = f"    {command}\n\n{len(runs)} runs, {seconds / 60:.1f} minutes in all, a thread each. {machine}."
     name = module.__name__.rpartition(".")[2]
-    page = write(report, table, out, name, made_by)
-    click.echo(claims_table(report.claims))
-    click.echo(os.fspath(page))
-    return list(report.claims)
+    page = write(report, table, out / "paper", name, made_by)
+    click.echo(f"{claims_table(report.claims)}\n{page}")
 
 
 def _shard(text: str) -> tuple[int, int]:

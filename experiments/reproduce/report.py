@@ -1,5 +1,6 @@
 """What an experiment shows: claims with their figures, tables and pictures, written as a page, CSV and PNG files."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,14 +83,32 @@ def write(report: Report, runs: pd.DataFrame, folder: Path, name: str, made_by: 
     return page
 
 
-def claims_table(claims: Sequence[Claim], link: str | None = None) -> str:
-    """Return claims as a table in Markdown, each with a link where one is given."""
-    heads = ["claim", "where", "measured", "", *(["page"] if link else [])]
-    lines = [
-        [each.words, each.source, each.figures, each.verdict, *([f"[{link}]({link}.md)"] if link else [])]
-        for each in claims
-    ]
-    return tabulate(lines, heads, tablefmt="github", disable_numparse=True)
+def write_summary(folder: Path, names: Sequence[str]) -> Path:
+    """Write ``FOLDER.md``, beside the folder of pages: of each that there is, its title, a link, and its claims."""
+    parts = [_SUMMARY]
+    for name in names:
+        page = folder / f"{name}.md"
+        if page.exists():
+            lines = page.read_text(encoding="utf-8").splitlines()
+            first = next((number for number, line in enumerate(lines) if line.startswith("|")), len(lines))
+            claims = itertools.takewhile(lambda line: line.startswith("|"), lines[first:])
+            title = lines[0].removeprefix("# ")
+            parts += [f"## [{title}]({folder.name}/{name}.md)", "\n".join(claims)]
+    summary = folder.with_suffix(".md")
+    summary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return summary
+
+
+_SUMMARY = """# The paper's claims, and what came out
+
+"Green Generative Modeling: Recycling Dirty Data using Recurrent Variational Autoencoders", a line a claim. *ours* are
+claims of this package. Each page has what was done, all figures, and the command that made it."""
+
+
+def claims_table(claims: Sequence[Claim]) -> str:
+    """Return claims as a table in Markdown."""
+    lines = [[each.words, each.source, each.figures, each.verdict] for each in claims]
+    return tabulate(lines, ["claim", "where", "measured", "verdict"], tablefmt="github", disable_numparse=True)
 
 
 def markdown(table: pd.DataFrame) -> str:

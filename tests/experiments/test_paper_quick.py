@@ -21,10 +21,10 @@ def test_a_quick_run_writes_a_page(name: str, tmp_path: Path) -> None:
         pytest.skip("needs the files that PYRO_RICVAE_DATA names")
     result = CliRunner().invoke(main, ["reproduce", name, "--quick", "--seeds", "1", "--out", str(tmp_path)])
     assert result.exit_code == 0, result.output
-    page = (tmp_path / f"{name}.md").read_text()
+    page = (tmp_path / f"paper/{name}.md").read_text()
     pictures = re.findall(r"\]\((.+?\.png)\)", page)
     assert pictures
-    assert all((tmp_path / picture).stat().st_size > 1000 for picture in pictures)
+    assert all((tmp_path / "paper" / picture).stat().st_size > 1000 for picture in pictures)
     assert "## Made by" in page
     assert not re.search(r"\bnan\b", page.split("## Made by")[0].replace("p = nan", ""))
-    assert len((tmp_path / f"{name}.csv").read_text().splitlines()) > 2
+    assert len((tmp_path / f"paper/{name}.csv").read_text().splitlines()) > 2

@@ -20,6 +20,7 @@ from experiments.reproduce import cache as cache_module
 from experiments.reproduce.cache import Cache, code_digest
 from experiments.reproduce.command import main, reproduce
 from experiments.reproduce.data import fingerprint
+from experiments.reproduce.report import write_summary
 
 _CODE = '''
 """An experiment of six runs, which notes each that it makes."""
@@ -84,13 +85,17 @@ def test_runs_are_made_once_and_a_page_says_what_held(squares: Any, tmp_path: Pa
     first = call(out, "squares", "--seeds", "2")
     assert first.exit_code == 0, first.output
     assert squares.MADE == [1, 2, 3, 1, 2, 3]
-    page = (out / "squares.md").read_text()
+    page = (out / "paper/squares.md").read_text()
     for text in ("# Squares", "| At least 0 ", "least: 1 ", "| held", "**did not hold**", "--seeds 2", "6 runs"):
         assert text in page
     assert "![Nothing](squares-empty.png)" in page
-    assert (out / "squares-empty.png").stat().st_size > 0
-    assert len((out / "squares.csv").read_text().splitlines()) == 7
+    assert (out / "paper/squares-empty.png").stat().st_size > 0
+    assert len((out / "paper/squares.csv").read_text().splitlines()) == 7
     assert "did not hold" in first.output
+    summary = write_summary(out / "paper", ["scale", "squares"]).read_text()
+    assert summary.count("## [Squares](paper/squares.md)") == summary.count("## ") == 1
+    assert "| Above 5 " in summary
+    assert "| 1 " not in summary  # of the page's other table
     assert call(out, "squares", "--seeds", "2").exit_code == 0
     assert len(squares.MADE) == 6
     assert call(out, "squares", "--seeds", "3").exit_code == 0
@@ -99,7 +104,7 @@ def test_runs_are_made_once_and_a_page_says_what_held(squares: Any, tmp_path: Pa
 
 def test_quick_runs_decide_nothing(squares: Any, tmp_path: Path) -> None:
     assert call(tmp_path / "out", "squares", "--quick").exit_code == 0
-    page = (tmp_path / "out/squares.md").read_text()
+    page = (tmp_path / "out/paper/squares.md").read_text()
     assert "held" not in page.replace("did not hold", "held").split("## ")[0].replace("not measured", "")
     assert page.count("not measured") == 2
 
@@ -120,12 +125,12 @@ def test_shares_are_disjoint_and_the_last_call_makes_the_page(squares: Any, tmp_
     out = tmp_path / "out"
     assert call(out, "squares", "--shard", "1/2").exit_code == 0
     assert squares.MADE == [1, 3, 2, 1, 3]
-    assert not (out / "squares.md").exists()
+    assert not (out / "paper/squares.md").exists()
     assert call(out, "squares", "--shard", "2/2").exit_code == 0
     assert len(squares.MADE) == 9
     assert call(out, "squares").exit_code == 0
     assert len(squares.MADE) == 9
-    assert (out / "squares.md").exists()
+    assert (out / "paper/squares.md").exists()
 
 
 def test_a_run_of_anything_else_is_not_reused(squares: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,4 +255,4 @@ def test_jobs_are_processes(tmp_path: Path) -> None:
     done = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "runs/scale").glob("*.npz"))) == 8
-    assert (tmp_path / "scale.md").exists()
+    assert (tmp_path / "paper/scale.md").exists()
