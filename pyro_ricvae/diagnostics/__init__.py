@@ -4,6 +4,8 @@ All functions take a pair and its rows in the model's units: of an estimator ``e
 est.standardise(X)``.
 """
 
+from pyro_ricvae.diagnostics.affine import AffinePosterior, affine_bound, affine_objective, affine_posterior
+from pyro_ricvae.diagnostics.degeneracy import Degeneracy, degeneracy, excess_fits
 from pyro_ricvae.diagnostics.guide.aggregate import ActiveUnits, AggregateTest, active_units, aggregate_posterior_test
 from pyro_ricvae.diagnostics.guide.amortisation import amortisation_gap
 from pyro_ricvae.diagnostics.guide.calibration import SimulationBasedCalibration, simulation_based_calibration
@@ -26,7 +28,9 @@ from pyro_ricvae.diagnostics.to_arviz import to_arviz
 __all__ = [
     "PIT",
     "ActiveUnits",
+    "AffinePosterior",
     "AggregateTest",
+    "Degeneracy",
     "ImportanceWeights",
     "IntervalCalibration",
     "PairReport",
@@ -35,11 +39,16 @@ __all__ = [
     "SimulationBasedCalibration",
     "SiteRecord",
     "active_units",
+    "affine_bound",
+    "affine_objective",
+    "affine_posterior",
     "aggregate_posterior_test",
     "amortisation_gap",
     "cell_scores",
     "check",
     "check_normalised",
+    "degeneracy",
+    "excess_fits",
     "importance_weighted_bound",
     "importance_weights",
     "interval_calibration",
