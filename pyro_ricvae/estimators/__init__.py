@@ -14,6 +14,7 @@ with extra("estimators"):
     )
     from pyro_ricvae.estimators.discriminative import discriminative_threshold
     from pyro_ricvae.estimators.drae import DRAE
+    from pyro_ricvae.estimators.empirical_bayes import EmpiricalBayesRobustPCA
     from pyro_ricvae.estimators.pursuit import principal_component_pursuit
     from pyro_ricvae.estimators.ricvae import RiCVAE
     from pyro_ricvae.estimators.robust_pca import RobustPCA
@@ -22,6 +23,7 @@ with extra("estimators"):
 __all__ = [
     "DRAE",
     "UOCL",
+    "EmpiricalBayesRobustPCA",
     "RiCVAE",
     "RobustPCA",
     "RowEstimator",

@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV
 from torch import Tensor, nn
 
 import pyro_ricvae as rv
-from pyro_ricvae.estimators import DRAE, UOCL, RobustPCA, RowEstimator, persistence
+from pyro_ricvae.estimators import DRAE, UOCL, EmpiricalBayesRobustPCA, RobustPCA, RowEstimator, persistence
 
 pytestmark = pytest.mark.filterwarnings("ignore::pyro_ricvae.inference.TrainingWarning")
 
@@ -23,10 +23,17 @@ TINY: dict[str, Any] = {"n_latent": 2, "hidden": (4,), "epochs": 4, "random_stat
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 2)) @ RNG.normal(size=(2, 6)) + 0.1 * RNG.normal(size=(60, 6))
 FRAME = pd.DataFrame(X, columns=list("abcdef"), index=[f"row {i}" for i in range(60)])
-ESTIMATORS = [rv.RiCVAE(**TINY), RobustPCA(lambda_scale=0.5, random_state=0), DRAE(**TINY), UOCL()]
+ESTIMATORS = [
+    rv.RiCVAE(**TINY),
+    RobustPCA(lambda_scale=0.5, random_state=0),
+    EmpiricalBayesRobustPCA(random_state=0),
+    DRAE(**TINY),
+    UOCL(),
+]
 GRIDS: dict[type, dict[str, list[Any]]] = {
     rv.RiCVAE: {"test_passes": [1, 2]},
     RobustPCA: {"lambda_scale": [0.3, 0.5]},
+    EmpiricalBayesRobustPCA: {"n_latent": [1, 2]},
     DRAE: {"discrimination": [0.0, 0.1]},
     UOCL: {"smoothness": [0.0, 1.0]},
 }

@@ -19,6 +19,7 @@ MAY_FAIL = {"check_methods_sample_order_invariance": _ROUNDING, "check_methods_s
 ESTIMATORS = [
     rv.RiCVAE(contamination=0.1, **SMALL),
     rv.estimators.RobustPCA(),
+    rv.estimators.EmpiricalBayesRobustPCA(),
     rv.estimators.UOCL(),
     rv.estimators.DRAE(n_latent=2, hidden=(8,), epochs=6),
 ]
@@ -45,7 +46,8 @@ import pyro_ricvae as rv
 from sklearn.utils.estimator_checks import check_estimator
 small = rv.RiCVAE(n_latent=2, contamination=0.1, hidden=(8,), epochs=6, engine="eager", verbose=False)
 drae = rv.estimators.DRAE(n_latent=2, hidden=(8,), epochs=6)
-for estimator in (small, rv.estimators.RobustPCA(), rv.estimators.UOCL(), drae):
+linear = (rv.estimators.RobustPCA(), rv.estimators.EmpiricalBayesRobustPCA())
+for estimator in (small, *linear, rv.estimators.UOCL(), drae):
     found = {each["check_name"]: each["status"] for each in check_estimator(estimator, on_fail=None, on_skip=None)}
     assert found["check_array_api_input"] == "passed", found
 """
