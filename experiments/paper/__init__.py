@@ -16,4 +16,16 @@ One that shows the runs of another has ``RUNS_OF``, that module, in the place of
 """
 
 #: In the order in which their pages are listed.
-EXPERIMENTS = ("fig2", "fig3", "fig4", "fig5", "fig6", "passes", "scale", "table1", "phase", "reweighted")
+EXPERIMENTS = (
+    "fig2",
+    "fig3",
+    "fig4",
+    "fig5",
+    "fig6",
+    "passes",
+    "scale",
+    "table1",
+    "phase",
+    "reweighted",
+    "robust_vaes",
+)
