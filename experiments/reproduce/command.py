@@ -55,13 +55,14 @@ def reproduce(
     share, n_shares = _shard(shard)
     wanted = EXPERIMENTS if name == _ALL else (name,)
     for each in wanted:
-        module = importlib.import_module(f"experiments.paper.{each}")
-        source = getattr(module, "RUNS_OF", module)
-        cache = Cache(folder or out / "runs", source)
-        configurations = source.configurations(seeds, quick)
         began = time.perf_counter()
         try:
+            module = importlib.import_module(f"experiments.paper.{each}")
+            source = getattr(module, "RUNS_OF", module)
+            cache, configurations = Cache(folder or out / "runs", source), source.configurations(seeds, quick)
             made = _make_missing(cache, configurations[share - 1 :: n_shares], device, jobs)
+        except ImportError as error:
+            raise click.ClickException(f'{each}: {error}: pip install -e ".[experiments]"') from error
         except (OSError, ValueError) as error:
             raise click.ClickException(f"{each}: {error}") from error
         click.echo(f"{each}: {module.SUMMARY}\n{made} runs made in {time.perf_counter() - began:.0f} s.", err=True)

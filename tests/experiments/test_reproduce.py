@@ -13,6 +13,7 @@ from typing import Any
 import click
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from experiments.paper import EXPERIMENTS
@@ -219,6 +220,28 @@ def test_missing_data_are_said_where_to_put(tmp_path: Path, monkeypatch: pytest.
     fingerprint.cache_clear()
     with pytest.raises(FileNotFoundError, match=r"adbench/14_glass\.npz in the folder that PYRO_RICVAE_DATA names"):
         fingerprint("adbench/14_glass")
+
+
+def test_an_experiment_without_its_data_or_packages_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYRO_RICVAE_DATA", str(tmp_path))
+    pytest.importorskip("prdc")
+    result = CliRunner().invoke(main, ["reproduce", "table1", "--quick", "--out", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "table1: Expected ADBench's adbench/*.npz in the folder that PYRO_RICVAE_DATA names" in result.output
+    monkeypatch.setitem(sys.modules, "prdc", None)
+    monkeypatch.delitem(sys.modules, "experiments.paper.fig4", raising=False)
+    result = CliRunner().invoke(main, ["reproduce", "fig4", "--quick", "--out", str(tmp_path)])
+    assert result.exit_code == 1
+    assert 'pip install -e ".[experiments]"' in result.output
+
+
+def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    result = CliRunner().invoke(main, ["reproduce", "scale", "--quick", "--device", "cuda", "--out", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "cuda" in result.output
+    assert not list(tmp_path.rglob("*.npz"))
 
 
 def test_a_failed_run_keeps_those_before_it(squares: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
