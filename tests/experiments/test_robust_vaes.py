@@ -69,7 +69,7 @@ def test_the_page_says_what_is_best_at_the_settings_that_the_truth_chooses() -> 
 def test_the_page_says_so_where_the_default_loses() -> None:
     page = report(made_up(2.0, 1.0))
     assert not any(claim.held for claim in page.claims)
-    assert any("default 2.2, best other" in claim.figures and "+1.1" in claim.figures for claim in page.claims)
+    assert any("default 2.2, best of others'" in claim.figures and "+1.1" in claim.figures for claim in page.claims)
 
 
 def test_one_setting_for_all_is_chosen_over_all_of_a_kind() -> None:
