@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, NullLocator
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from torch import nn
@@ -155,11 +156,15 @@ def _draw(table: pd.DataFrame) -> Figure:
     for row, (name, caption) in zip(panels, _CAPTIONS.items(), strict=True):
         for panel, (kind, called) in zip(row, _KINDS.items(), strict=True):
             for n, some in table[table["kind"] == kind].groupby("N"):
-                panel.plot(M_GRID, [some[f"{name} {m}"].mean() for m in M_GRID], "o-", markersize=3, label=f"N = {n}")
+                means = [some[f"{name} {m}"].mean() for m in M_GRID]
+                colour = f"C{N_GRID.index(int(n))}"
+                panel.plot(M_GRID, means, "o-", markersize=3, label=f"N = {n}", color=colour)
             panel.set_xscale("log")
             panel.set_yscale("log")
             panel.set_xticks(M_GRID, map(str, M_GRID))
-            panel.minorticks_off()
+            panel.xaxis.set_minor_locator(NullLocator())
+            panel.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 1)))
+            panel.yaxis.set_major_formatter(LogFormatter())
             panel.grid(color="#d0d0d0", linewidth=0.5)
             if name == "training":
                 panel.set_title(called, fontsize=10)
