@@ -76,6 +76,9 @@ class EmpiricalBayesRobustPCA(RowEstimator):
     For new rows W, b and the floor stay, and the variances of their cells are found by `diagnostics.affine_bound`. On
     the training rows that is `low_rank_`, unless its search finds a better minimum for a row.
 
+    The minimum that is found is a local one. Where the rank is 0.4 min(n, d) or more, too many latents die while the
+    floor is large, and the result is farther from the truth than that of the pursuit.
+
     References
     ----------
     Wipf, D. (2012). Non-convex rank minimization via an empirical Bayesian approach. UAI. There the covariance of the

@@ -44,8 +44,8 @@ def runs_with(bayes: float) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(("bayes", "first"), [(0.001, True), (0.3, False)])
 def test_claims_are_of_who_recovers_where(bayes: float, first: bool) -> None:
     held = phase.claims(phase.errors(runs_with(bayes)))
-    assert [claim.held for claim in held] == [first, first, True, None]
+    assert [claim.held for claim in held] == [first, first, first, True, None]
     assert ("not: none" in held[0].figures) == first
     assert first or "r/d 0.1, share 0.1, errors to 10, seed 0" in held[0].figures
     assert "the pursuit 1 (at the theory's lambda 0)" in held[1].figures
-    assert "of all 2, 1 to 0.1 and 0 to 0.01" in held[2].figures
+    assert "of all 2, 1 to 0.1 and 0 to 0.01" in held[3].figures
