@@ -112,12 +112,12 @@ def _text(table: pd.DataFrame) -> str:
     return (
         "Google-30, the paper's data, is not public; these are ADBench's 18 tables and 15 image sets (features of a "
         f"ResNet-18), every method fitted to all rows of a set without labels, {table['seed'].nunique()} seed(s). "
-        f"*{PAPER}*: the paper's procedure, kappa = d, no hidden layers, rows by their mean squared residual in "
-        f"standardised units. *{OURS}*: the defaults, `score_samples`. UOCL and those of PyOD get standardised "
-        f"columns, UOCL at most {_MOST} rows to fit. F1 by the discriminative threshold of Xia et al. (2015) on each "
-        "method's scores, the paper's heuristic, of the outlying rows and of the inlying ones, as Liu et al. (2014) "
-        "count. A method that refuses a set counts as one that finds nothing there. Two whose mean ranks differ "
-        "by less than the critical difference (Nemenyi, 5%) are not told apart."
+        f"*{PAPER}*: as in the paper, kappa = d, no hidden layers, rows by their mean squared residual in standardised "
+        f"units; trained by this package's recipe. *{OURS}*: the defaults, `score_samples`. UOCL and those of PyOD get "
+        f"standardised columns, UOCL at most {_MOST} rows to fit. F1 by the discriminative threshold of Xia et al. "
+        "(2015) on each method's scores, the paper's heuristic, of the outlying rows and of the inlying ones, as Liu et "
+        "al. (2014) count. A method that refuses a set counts as one that finds nothing there. Two whose mean ranks "
+        "differ by less than the critical difference (Nemenyi, 5%) are not told apart."
     )
 
 
