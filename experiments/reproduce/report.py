@@ -84,8 +84,13 @@ def write(report: Report, runs: pd.DataFrame, folder: Path, name: str, made_by: 
 
 
 def write_summary(folder: Path, names: Sequence[str]) -> Path:
-    """Write ``FOLDER.md``, beside the folder of pages: of each that there is, its title, a link, and its claims."""
-    parts = [_SUMMARY]
+    """Write ``FOLDER.md``, beside the folder of pages: of each that there is, its title, a link, and its claims.
+
+    What stands above the first of them is kept, where the file is there.
+    """
+    summary = folder.with_suffix(".md")
+    above = summary.read_text(encoding="utf-8").split("\n\n## [")[0] if summary.exists() else _SUMMARY
+    parts = [above.rstrip()]
     for name in names:
         page = folder / f"{name}.md"
         if page.exists():
@@ -94,7 +99,6 @@ def write_summary(folder: Path, names: Sequence[str]) -> Path:
             claims = itertools.takewhile(lambda line: line.startswith("|"), lines[first:])
             title = lines[0].removeprefix("# ")
             parts += [f"## [{title}]({folder.name}/{name}.md)", "\n".join(claims)]
-    summary = folder.with_suffix(".md")
     summary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return summary
 

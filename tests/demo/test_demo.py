@@ -27,7 +27,7 @@ def test_results_have_every_method_and_figure(made: tuple[Path, dict[str, Any]])
         assert set(results[data]) == {"input", "RPCA", "l2-VAE", "iC-VAE", "RiC-VAE", "default"}
         assert results[data]["input"]["clean"] == 0.0 < results[data]["input"]["dirty"]
         for method in ("RPCA", "l2-VAE", "iC-VAE", "RiC-VAE", "default"):
-            assert set(results[data][method]) == {"dirty", "clean", "all", "average_precision"}
+            assert set(results[data][method]) == {"dirty", "clean", "all", "median", "average_precision"}
             assert all(np.isfinite(value) for value in results[data][method].values())
         grid = results["settings"][data]["l2-VAE"]["grid"]
         assert set(grid) == {f"{scale:g}" for scale in L2_SCALES[data]}

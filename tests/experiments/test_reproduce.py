@@ -97,6 +97,8 @@ def test_runs_are_made_once_and_a_page_says_what_held(squares: Any, tmp_path: Pa
     assert summary.count("## [Squares](paper/squares.md)") == summary.count("## ") == 1
     assert "| Above 5 " in summary
     assert "| 1 " not in summary  # of the page's other table
+    (out / "paper.md").write_text(summary.replace("ours* are", "ours* were"))
+    assert "ours* were" in write_summary(out / "paper", ["squares"]).read_text()
     assert call(out, "squares", "--seeds", "2").exit_code == 0
     assert len(squares.MADE) == 6
     assert call(out, "squares", "--seeds", "3").exit_code == 0
