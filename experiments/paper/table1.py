@@ -115,8 +115,8 @@ def _text(table: pd.DataFrame) -> str:
         f"*{PAPER}*: as in the paper, kappa = d, no hidden layers, rows by their mean squared residual in standardised "
         f"units; trained by this package's recipe. *{OURS}*: the defaults, `score_samples`. UOCL and those of PyOD get "
         f"standardised columns, UOCL at most {_MOST} rows to fit. F1 by the discriminative threshold of Xia et al. "
-        "(2015) on each method's scores, the paper's heuristic, of the outlying rows and of the inlying ones, as Liu et "
-        "al. (2014) count. A method that refuses a set counts as one that finds nothing there. Two whose mean ranks "
+        "(2015) on each method's scores, the paper's heuristic, of the outlying rows and of the inlying ones, as Liu "
+        "et al. (2014) count. A method that refuses a set counts as one that finds nothing there. Two whose mean ranks "
         "differ by less than the critical difference (Nemenyi, 5%) are not told apart."
     )
 
