@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.paper.models import estimator
+from experiments.reproduce.data import as_bytes
 from pyro_ricvae.data import corruption, load_frey_faces
 from pyro_ricvae.estimators import RobustPCA
 
@@ -60,7 +61,7 @@ def run(configuration: dict[str, Any], device: str) -> dict[str, Any]:
         **{f"rectangles {m}": error(est.clean(unseen, m), clean) for m in PASSES},
         "repaired": error(est.repair(dirty), clean) if given["model"] == "default" else None,
         "warnings": len(est.warnings_),
-        **{f"images {m}": np.round(cleaned[m][some]).astype(np.uint8) for m in (1, 2)},
+        **{f"images {m}": as_bytes(cleaned[m][some]) for m in (1, 2)},
     }
 
 

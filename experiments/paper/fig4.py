@@ -14,6 +14,7 @@ from scipy.stats import entropy
 from sklearn.neighbors import NearestNeighbors
 
 from experiments.paper.models import estimator
+from experiments.reproduce.data import as_bytes
 from experiments.reproduce.report import Claim, Report
 from experiments.samples import classifier, looks
 from pyro_ricvae.data import corruption, load_mnist
@@ -67,7 +68,7 @@ def run(configuration: dict[str, Any], device: str) -> dict[str, Any]:
     found: dict[str, Any] = {"engine": est.settings_["engine"]}
     for m in M_GRID:
         samples = est.sample(number, m)
-        found |= _figures(samples, m) | {f"samples {m}": np.round(samples[:_N_SHOWN]).astype(np.uint8)}
+        found |= _figures(samples, m) | {f"samples {m}": as_bytes(samples[:_N_SHOWN])}
     if given["model"] in ("RiC-VAE", "default") and given["procedure"] == "recipe":
         for m in NEIGHBOURS:
             found |= _distances(est.sample(500 if given["quick"] else _N_NEIGHBOURS, m), False, m)
@@ -167,7 +168,8 @@ def _claims(table: pd.DataFrame) -> list[Claim]:
                     f"{name}: distance falls steadily with M, as iC-VAE's does not",
                     source,
                     f"M = 1, 2, 5, 20: {steps}; iC-VAE: {', '.join(f'{v:.3g}' for v in distance.loc['iC-VAE'])}",
-                    bool(row.is_monotonic_decreasing and not distance.loc["iC-VAE"].is_monotonic_decreasing),
+                    bool(row.is_monotonic_decreasing and row.iloc[-1] < 0.95 * row.iloc[0])
+                    and not distance.loc["iC-VAE"].is_monotonic_decreasing,
                 ),
                 Claim(
                     f"{name}: at most a seventh of the best l2-VAE's distance, each at its best M and scale",
@@ -191,5 +193,6 @@ def _claims(table: pd.DataFrame) -> list[Claim]:
 
 def _picture(runs: list[dict[str, Any]], scenario: str) -> Figure:
     some = [run for run in runs if run["scenario"] == scenario and run["seed"] == 0]
-    shown = {f"{name_of(run)}, M={m}": run[f"samples {m}"] for run in some for m in (1, 20)}
+    short = {id(run): name_of(run).replace(", ", "\n", 1).replace("scale ", "s = ") for run in some}
+    shown = {f"{short[id(run)]}\nM = {m}": run[f"samples {m}"] for run in some for m in (1, 20)}
     return image_grid(shown, limits=(0, 255))

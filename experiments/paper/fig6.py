@@ -64,6 +64,7 @@ def _draw(shown: dict[str, Any]) -> Figure:
         panel.axvline(float(distances.mean()), color="black", linewidth=1)
         panel.set_title(f"{name}, mean {distances.mean():.2f}", fontsize=9)
         panel.set_yticks([])
+        panel.tick_params(labelbottom=True)
     for panel in panels[len(shown) :]:
         panel.set_visible(False)
     return figure

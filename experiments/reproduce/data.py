@@ -58,3 +58,8 @@ def fingerprint(name: str) -> str:
 def outlying_rows(name: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return the rows of a data set "adbench/...", of shape (n, d), and which of them are outlying."""
     return load_adbench(name.removeprefix(_ADBENCH))
+
+
+def as_bytes(images: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Return images on [0, 255] as a run keeps them for a picture: rounded, what lies outside at the ends."""
+    return np.round(images).clip(0, 255).astype(np.uint8)

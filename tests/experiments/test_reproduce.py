@@ -20,7 +20,7 @@ from experiments.paper import EXPERIMENTS
 from experiments.reproduce import cache as cache_module
 from experiments.reproduce.cache import Cache, code_digest
 from experiments.reproduce.command import main, reproduce
-from experiments.reproduce.data import fingerprint
+from experiments.reproduce.data import as_bytes, fingerprint
 from experiments.reproduce.report import write_summary
 
 _CODE = '''
@@ -281,3 +281,9 @@ def test_jobs_are_processes(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "runs/scale").glob("*.npz"))) == 8
     assert (tmp_path / "paper/scale.md").exists()
+
+
+def test_images_that_a_run_keeps_do_not_wrap_around() -> None:
+    kept = as_bytes(np.array([-3.0, -0.4, 12.5, 254.6, 271.0]))
+    assert kept.dtype == np.uint8
+    assert kept.tolist() == [0, 0, 12, 255, 255]
