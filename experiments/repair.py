@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 
 from experiments.lines import read_lines, run_missing
+from experiments.paper.models import epochs_of
 from pyro_ricvae import RiCVAE
 from pyro_ricvae.demo.scenarios import CONTAMINATIONS, DATA_SETS, Scenario, make_scenario
+from pyro_ricvae.inference import Recipe
 
 #: As many passes over the data as the models of docs/results/likelihoods.md have.
 EPOCHS = {"digits": 133, "faces": 107, "cancer": 333, "satellite": 133}
@@ -43,11 +45,10 @@ def expected_calibration_error(probability: NDArray[Any], truth: NDArray[np.bool
 def fitted(scenario: Scenario, seed: int, model: str) -> RiCVAE:
     """Return one of `MODELS`, fitted to the dirty data by as many passes over them as the others."""
     data, arguments = scenario.name.split("-")[0], MODELS[model]
-    recycled = arguments.get("train_passes", 2) > 1
     est = RiCVAE(
         **arguments,
         hidden=(256, 128, 64) if scenario.images else (128, 64),
-        epochs=round(EPOCHS[data] / 1.35) if recycled else EPOCHS[data],  # 0.3 of one pass, then one and two in turn
+        epochs=epochs_of(EPOCHS[data], arguments.get("train_passes", 2), Recipe()),
         random_state=seed,
         verbose=False,
     )

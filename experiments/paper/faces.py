@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from experiments.paper.models import estimator
 from experiments.reproduce.data import as_bytes
 from pyro_ricvae.data import corruption, load_frey_faces
+from pyro_ricvae.demo.methods import LAMBDA_SCALES
 from pyro_ricvae.estimators import RobustPCA
 
 Images = NDArray[np.uint8]
 PASSES = (1, 2, 3)
-_LAMBDA_SCALES = (1.0, 0.7, 0.5, 0.4, 0.3)
 _UNSEEN_SEED = 1000  # apart from those of the training data
 _STEP = 4  # of the faces in --quick
 N_SHOWN = 8
@@ -73,7 +73,7 @@ def _robust_pca(clean: Images, dirty: Images, unseen: Images) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, images in (("discs", dirty), ("rectangles", unseen)):
         errors = {}
-        for scale in _LAMBDA_SCALES:
+        for scale in LAMBDA_SCALES:
             low_rank = RobustPCA(lambda_scale=scale).fit_clean(images.astype(float))
             errors[scale] = error(low_rank, clean)
         best = min(errors, key=lambda scale: errors[scale])

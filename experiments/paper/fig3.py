@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from experiments.paper import faces
 from experiments.paper.models import MODELS
 from experiments.reproduce.report import Claim, Report
-from pyro_ricvae.plots.style import new_figure
+from pyro_ricvae.plots.style import GREY, new_figure
 
 SUMMARY = "Error over the share of dirty Frey faces: (a) discs in training, (b) unseen rectangles, eight models."
 SHARES = (0.0, 0.1, 0.3, 0.6, 0.9)
@@ -77,9 +77,14 @@ def _m(model: str) -> int:
 
 def _means(table: pd.DataFrame, kind: str, how: str) -> pd.DataFrame:
     """Return mean errors, a line a model and a column a share."""
+    return _of_procedure(table, kind, how).pivot_table("error", "model", "share", sort=False)
+
+
+def _of_procedure(table: pd.DataFrame, kind: str, how: str) -> pd.DataFrame:
+    """Return the runs of a procedure, and those of robust PCA, with their "error" at the passes that the paper has."""
     some = table[table["procedure"].isin([how, "-"])].copy()
     some["error"] = [run[f"{kind} {_m(run['model'])}"] for _, run in some.iterrows()]
-    return some.pivot_table("error", "model", "share", sort=False)
+    return some
 
 
 def _errors(table: pd.DataFrame, kind: str, how: str) -> pd.DataFrame:
@@ -162,8 +167,7 @@ def _picture(table: pd.DataFrame) -> Figure:
     )
     for row, kind in zip(panels, ("discs", "rectangles"), strict=True):
         for panel, how in zip(row, ("plain", "recipe"), strict=True):
-            some = table[table["procedure"].isin([how, "-"]) & table["model"].isin(styles)].copy()
-            some["error"] = [run[f"{kind} {_m(run['model'])}"] for _, run in some.iterrows()]
+            some = _of_procedure(table, kind, how)
             for model, style in styles.items():
                 bands = some[some["model"] == model].groupby("share")["error"].agg(["mean", "min", "max"])
                 (line,) = panel.plot(100 * bands.index, bands["mean"], style, label=model, linewidth=1.5, markersize=4)
@@ -171,7 +175,7 @@ def _picture(table: pd.DataFrame) -> Figure:
             panel.set_yscale("log")
             what = "(a) training images" if kind == "discs" else "(b) unseen rectangles"
             panel.set_title(f"{what}, {_CALLED[how]}", fontsize=10)
-            panel.grid(color="#d0d0d0", linewidth=0.5)
+            panel.grid(color=GREY, linewidth=0.5)
     for panel in panels[-1]:
         panel.set_xlabel("training images under a disc, %")
     for row in panels:

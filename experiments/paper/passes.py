@@ -18,7 +18,7 @@ from pyro_ricvae.data import corruption, load_digits
 from pyro_ricvae.demo.scenarios import Scenario, make_scenario
 from pyro_ricvae.estimators import automatic_floor, automatic_spike
 from pyro_ricvae.likelihoods import SpikeAndSlab
-from pyro_ricvae.plots.style import new_figure
+from pyro_ricvae.plots.style import GREY, new_figure
 
 Array = NDArray[Any]
 
@@ -165,7 +165,7 @@ def _draw(table: pd.DataFrame) -> Figure:
             panel.xaxis.set_minor_locator(NullLocator())
             panel.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 1)))
             panel.yaxis.set_major_formatter(LogFormatter())
-            panel.grid(color="#d0d0d0", linewidth=0.5)
+            panel.grid(color=GREY, linewidth=0.5)
             if name == "training":
                 panel.set_title(called, fontsize=10)
                 panel.legend(fontsize=8, frameon=False)

@@ -11,7 +11,7 @@ from scipy.optimize import linprog
 from experiments.paper.models import estimator
 from experiments.reproduce.report import Claim, Report
 from pyro_ricvae.data import corruption, load_digits
-from pyro_ricvae.plots.style import BLUE, RED, new_figure
+from pyro_ricvae.plots.style import BLUE, GREY, RED, new_figure
 
 SUMMARY = "Support found per pass: iteratively reweighted l1 on compressive sensing beside recycling."
 PASSES = 5
@@ -222,7 +222,7 @@ def _picture(table: pd.DataFrame) -> Figure:
         panel.set_title(title, fontsize=10)
         panel.set_xlabel("pass")
         panel.set_xticks(range(1, PASSES + 1))
-        panel.grid(color="#d0d0d0", linewidth=0.5)
+        panel.grid(color=GREY, linewidth=0.5)
         panel.legend(fontsize=8, frameon=False)
     panels[0].set_ylabel("share of the support found\n(dashed: of its larger half)")
     return figure

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from experiments.paper.models import estimator
 from experiments.reproduce.report import Claim, Report
 from pyro_ricvae.demo.scenarios import make_scenario
-from pyro_ricvae.plots.style import new_figure
+from pyro_ricvae.plots.style import GREY, new_figure
 
 SUMMARY = "Dirty digits in units of 1e-2 to 1e2, under the log penalty and under penalties of one fixed scale."
 UNITS = (0.01, 0.1, 1.0, 10.0, 100.0)
@@ -101,6 +101,6 @@ def _draw(table: pd.DataFrame) -> Figure:
         (line,) = panel.plot(bands.index, bands["mean"], "o-", label=name, linewidth=1.5, markersize=4)
         panel.fill_between(bands.index, bands["min"], bands["max"], color=line.get_color(), alpha=0.15)
     panel.set(xscale="log", yscale="log", xlabel="unit of the data", ylabel="mean squared error x 1000, in the unit 1")
-    panel.grid(color="#d0d0d0", linewidth=0.5)
+    panel.grid(color=GREY, linewidth=0.5)
     panel.legend(fontsize=9, frameon=False)
     return figure

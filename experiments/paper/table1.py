@@ -15,7 +15,7 @@ from experiments.reproduce.report import Claim, Report
 from experiments.rows import outlyingness
 from pyro_ricvae import RiCVAE
 from pyro_ricvae.estimators import DRAE, UOCL, discriminative_threshold
-from pyro_ricvae.plots.style import new_figure
+from pyro_ricvae.plots.style import BLUE, GREY, new_figure
 
 Array = NDArray[np.float64]
 
@@ -156,10 +156,10 @@ def _picture(ranks: "dict[str, tuple[pd.Series[float], int]]") -> Figure:
     panels = figure.subplots(1, len(ranks), squeeze=False)[0]
     for panel, (group, (mean, number)) in zip(panels, ranks.items(), strict=True):
         ordered = mean.sort_values(ascending=False)
-        panel.plot(ordered.to_numpy(), range(len(ordered)), "o", color="#2166ac")
+        panel.plot(ordered.to_numpy(), range(len(ordered)), "o", color=BLUE)
         panel.set_yticks(range(len(ordered)), ordered.index, fontsize=8)
         reach = critical_difference(len(ordered), number)
-        panel.axvspan(float(ordered.iloc[-1]), float(ordered.iloc[-1]) + reach, color="#d0d0d0", alpha=0.5)
+        panel.axvspan(float(ordered.iloc[-1]), float(ordered.iloc[-1]) + reach, color=GREY, alpha=0.5)
         panel.set_title(f"{number} {group}: mean rank by ROC-AUC\ngrey: not told apart from the first", fontsize=9)
-        panel.grid(color="#d0d0d0", linewidth=0.5)
+        panel.grid(color=GREY, linewidth=0.5)
     return figure
