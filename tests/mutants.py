@@ -157,7 +157,7 @@ MUTANTS = [
     Mutant("repaired rows that are repaired again", "pair.py", "given = x if first is None else first", "given = x", "tests/likelihoods/test_spike_and_slab.py"),
     Mutant("a sentinel that sets a scale", "_core/robust.py", "len(away) >= _FEW_OTHERS * len(columns)", "True", "tests/core"),
     Mutant("decimals that are lost", "data/rows.py", "values if number is None else np.round(values, number)", "values", "tests/data"),
-    Mutant("a default of another kind", "estimators/registry.py", 'AUTOMATIC if isinstance(likelihood, str) and likelihood == "auto" else likelihood', '"shared_normal" if isinstance(likelihood, str) and likelihood == "auto" else likelihood', "tests/estimators/test_estimator.py"),
+    Mutant("a default of another kind", "estimators/registry.py", 'AUTOMATIC if is_auto(likelihood) else likelihood', '"shared_normal" if is_auto(likelihood) else likelihood', "tests/estimators/test_estimator.py"),
     Mutant("rows by their density alone", "diagnostics/scores.py", "return (far + kl).unsqueeze(-1)", "return (far + 0 * kl).unsqueeze(-1)", "tests/diagnostics/test_scores.py"),
     Mutant("rows as near to the centre as to the mean", "diagnostics/scores.py", "_TYPICAL * floor", "floor", "tests/diagnostics/test_scores.py"),
     Mutant("tails that widen the scale", "likelihoods/clean_or_dirty.py", "weighted = squares * (clean_df + 1) / (clean_df + squares / scale.square())", "weighted = squares", "tests/likelihoods/test_spike_and_slab.py"),

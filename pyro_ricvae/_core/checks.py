@@ -36,6 +36,11 @@ def positive_finite(name: str, value: Any) -> Tensor:
     return number
 
 
+def is_auto(value: Any) -> bool:
+    """Return whether an argument is "auto"; of an array, whose comparison is one, no."""
+    return isinstance(value, str) and value == "auto"
+
+
 def at_least_0(name: str, value: Any) -> float:
     """Return `value` as a float, or raise a ValueError that names it if it is not a finite number >= 0."""
     number = _number(value)

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pyro_ricvae._core.checks import positive_int, positive_ints
+from pyro_ricvae._core.checks import is_auto, positive_int, positive_ints
 
 # Chosen on faces, digits, MNIST and a table with dirt of known truth; see docs/results/floor.md.
 _FLOOR_SHARE = 0.8  # of the typical distance of a value from its feature's centre
@@ -72,13 +72,13 @@ def automatic_sizes(
         If one of them is neither "auto" nor such numbers.
     """
     n_rows, n_features = shape
-    if isinstance(n_latent, str) and n_latent == "auto":
+    if is_auto(n_latent):
         n_latent = automatic_n_latent(n_rows, n_features)
     if isinstance(hidden, str):
         if hidden != "auto":
             raise ValueError(f"Expected hidden to be 'auto' or a sequence such as (256, 128), actual {hidden!r}.")
         hidden = automatic_hidden(n_rows, n_features, images=images)
-    if isinstance(epochs, str) and epochs == "auto":
+    if is_auto(epochs):
         epochs = automatic_epochs(n_rows, batch_size, images=images)
     return positive_int("n_latent", n_latent), positive_ints("hidden", hidden), positive_int("epochs", epochs)
 

@@ -3,7 +3,6 @@
 
 import math
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -21,7 +20,7 @@ from pyro_ricvae.estimators.base import RowEstimator
 from pyro_ricvae.estimators.defaults import automatic_sizes
 from pyro_ricvae.estimators.discriminative import discriminative_loss, discriminative_threshold
 from pyro_ricvae.estimators.outliers import RowOutliers
-from pyro_ricvae.estimators.persistence import check_no_parts
+from pyro_ricvae.estimators.persistence import check_no_parts, saved_seed
 from pyro_ricvae.inference import Recipe
 from pyro_ricvae.inference.predictive import in_chunks
 from pyro_ricvae.networks import MLPDecoder, MLPEncoder
@@ -268,11 +267,10 @@ class DRAE(RowOutliers, RowEstimator):
         return n_latent
 
     def _to_save(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        seed = self.random_state
         arguments = self.settings_ | {
             "discrimination": float(self.discrimination),
             "batch_size": int(self.batch_size),
-            "random_state": int(seed) if isinstance(seed, Integral) else None,
+            "random_state": saved_seed(self.random_state),
         }
         tensors = {f"encoder.{name}": value for name, value in self.encoder_.state_dict().items()}
         tensors |= {f"decoder.{name}": value for name, value in self.decoder_.state_dict().items()}

@@ -2,7 +2,6 @@
 # ruff: noqa: N803 -- X and Z are scikit-learn's names
 
 import math
-from numbers import Integral
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -11,19 +10,17 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted
 
-from pyro_ricvae._core.checks import positive_finite, positive_int
+from pyro_ricvae._core.checks import is_auto, positive_finite, positive_int
 from pyro_ricvae.data.rows import as_rows, check_for_training
 from pyro_ricvae.diagnostics.affine import affine_bound
-from pyro_ricvae.estimators.base import RowEstimator
 from pyro_ricvae.estimators.marginal import fit_marginal
-from pyro_ricvae.estimators.persistence import check_no_parts
+from pyro_ricvae.estimators.persistence import check_no_parts, saved_seed
+from pyro_ricvae.estimators.subspace import SubspaceEstimator
 
 Array = NDArray[np.float64]
 
-_FITTED = ("low_rank_", "sparse_", "components_", "singular_values_", "center_", "objective_")
 
-
-class EmpiricalBayesRobustPCA(RowEstimator):
+class EmpiricalBayesRobustPCA(SubspaceEstimator):
     r"""A clean linear subspace, learned from dirty rows by maximum marginal likelihood (Wipf, 2012).
 
     Every row is :math:`x_i = W z_i + b + e_i` with :math:`z_i \sim N(0, I)`, :math:`e_i \sim N(0, \operatorname{diag}
@@ -112,11 +109,8 @@ class EmpiricalBayesRobustPCA(RowEstimator):
         self.max_iter = max_iter
         self.random_state = random_state
 
-    low_rank_: Array
-    sparse_: Array
-    components_: Array
-    singular_values_: Array
-    center_: Array
+    _fitted = (*SubspaceEstimator._fitted, "objective_")
+
     objective_: Array
     floor_: float
     n_iter_: int
@@ -126,8 +120,8 @@ class EmpiricalBayesRobustPCA(RowEstimator):
 
         A TypeError or ValueError unless there are two rows or more, finite, not all equal, and parameters as said.
         """
-        n_latent = None if _is_auto(self.n_latent) else positive_int("n_latent", self.n_latent)
-        if not _is_auto(self.floor):
+        n_latent = None if is_auto(self.n_latent) else positive_int("n_latent", self.n_latent)
+        if not is_auto(self.floor):
             positive_finite("floor", self.floor)
         if not (self.center is None or str(self.center) == "learned"):  # by str: an array has no one truth value
             raise ValueError(f'Expected center to be "learned" or None, actual {self.center!r}.')
@@ -139,7 +133,7 @@ class EmpiricalBayesRobustPCA(RowEstimator):
         found = fit_marginal(
             np.ldexp(x, -exponent),
             min(n_latent or x.shape[1], *x.shape),
-            None if _is_auto(self.floor) else math.ldexp(float(self.floor), -exponent),
+            None if is_auto(self.floor) else math.ldexp(float(self.floor), -exponent),
             learn_center=self.center is not None,
             max_iter=max_iter,
         )
@@ -156,10 +150,6 @@ class EmpiricalBayesRobustPCA(RowEstimator):
         self.n_iter_ = len(self.objective_) - 1
         self._remember(rows)
         return self
-
-    def fit_clean(self, X: Any) -> Array:
-        """Fit, and return the clean training rows, `low_rank_`."""
-        return self.fit(X).low_rank_
 
     def clean(self, X: Any) -> Array:
         r"""Return the posterior mean of W z + b of each row, at the variances of its cells that suit it best.
@@ -197,14 +187,6 @@ class EmpiricalBayesRobustPCA(RowEstimator):
         """Return the posterior means of the coefficients, shape (m, k), in data units; `X` as in `clean`."""
         return self._posterior(X)[1]
 
-    def inverse_transform(self, Z: Any) -> Array:
-        r"""Return the rows, shape (m, \*event_shape), of coefficients `Z`, shape (m, k), or raise a ValueError."""
-        check_is_fitted(self)
-        z = Z if isinstance(Z, np.ndarray) and Z.shape[1:] == (0,) else as_rows(Z).values
-        if z.shape[1] != len(self.components_):
-            raise ValueError(f"Expected {len(self.components_)} coefficients a row, actual {z.shape[1]}.")
-        return np.asarray(z @ self.components_ + self.center_).reshape(-1, *self.low_rank_.shape[1:])
-
     def sample(self, n: int = 1) -> Array:
         r"""Return `n` >= 1 new clean rows W z + b, z ~ N(0, I), shape (n, \*event_shape), in data units."""
         check_is_fitted(self)
@@ -227,30 +209,20 @@ class EmpiricalBayesRobustPCA(RowEstimator):
             h[batch], coefficients[batch] = posterior.h, posterior.loc * self._lengths
         return h + 2 * x.shape[1] * exponent * math.log(2), coefficients
 
-    @property
-    def _n_features_out(self) -> int:
-        return len(self.components_)
-
     def _to_save(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         arguments = {
-            "n_latent": "auto" if _is_auto(self.n_latent) else int(self.n_latent),
-            "floor": "auto" if _is_auto(self.floor) else float(self.floor),
+            "n_latent": "auto" if is_auto(self.n_latent) else int(self.n_latent),
+            "floor": "auto" if is_auto(self.floor) else float(self.floor),
             "center": self.center,
             "max_iter": int(self.max_iter),
-            "random_state": int(self.random_state) if isinstance(self.random_state, Integral) else None,
+            "random_state": saved_seed(self.random_state),
         }
-        tensors = {name: torch.as_tensor(getattr(self, name)) for name in _FITTED}
-        return {"arguments": arguments, "floor_": self.floor_}, tensors
+        return {"arguments": arguments, "floor_": self.floor_}, self._fitted_tensors()
 
     @classmethod
     def _from_saved(cls, description: dict[str, Any], tensors: dict[str, torch.Tensor], **given: Any) -> Self:
         check_no_parts(given, cls.__name__)
         estimator = cls(**description["arguments"])
-        for name in _FITTED:
-            setattr(estimator, name, tensors[name].numpy())
+        estimator._restore(tensors)
         estimator.floor_, estimator.n_iter_ = description["floor_"], len(estimator.objective_) - 1
         return estimator
-
-
-def _is_auto(value: Any) -> bool:
-    return isinstance(value, str) and value == "auto"

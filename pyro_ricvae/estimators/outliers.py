@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from pyro_ricvae._core.checks import is_auto
 from pyro_ricvae._core.robust import robust_deviation
 
 _FAR = 2.5  # robust deviations; Leys et al. (2013)
@@ -59,7 +60,7 @@ class RowOutliers(OutlierMixin):  # type: ignore[misc]
 
 def check_contamination(contamination: Any) -> float | Literal["auto"]:
     """Return the share of rows that are outlying, or "auto"; a ValueError where it is neither."""
-    if isinstance(contamination, str) and contamination == "auto":
+    if is_auto(contamination):
         return "auto"
     is_number = isinstance(contamination, SupportsFloat) and not isinstance(contamination, bool)
     if not (is_number and 0 < float(contamination) <= 0.5):

@@ -4,6 +4,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,11 @@ TENSORS, DESCRIPTION = "model.safetensors", "model.json"
 
 class DoesNotFitError(ValueError):
     """What is given to `load` does not fit what was saved."""
+
+
+def saved_seed(random_state: Any) -> int | None:
+    """Return what is saved of a source of random numbers: an int, and nothing of any other."""
+    return int(random_state) if isinstance(random_state, Integral) else None
 
 
 def check_no_parts(given: dict[str, Any], whose: str) -> None:

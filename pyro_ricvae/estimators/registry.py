@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 from torch.distributions import Distribution, constraints
 
+from pyro_ricvae._core.checks import is_auto
 from pyro_ricvae._core.isolation import own_parameters
 from pyro_ricvae.estimators.persistence import DoesNotFitError
 from pyro_ricvae.likelihoods import (
@@ -48,7 +49,7 @@ PRIORS: dict[str, Any] = {"standard_normal": StandardNormal, "gaussian_mixture":
 
 def resolved(likelihood: Any) -> Any:
     """Return what an estimator is given as its likelihood, with a name in the place of "auto"."""
-    return AUTOMATIC if isinstance(likelihood, str) and likelihood == "auto" else likelihood
+    return AUTOMATIC if is_auto(likelihood) else likelihood
 
 
 def takes(likelihood: Any, argument: str) -> bool:
@@ -152,7 +153,7 @@ def is_unit(support: constraints.Constraint) -> bool:
 def floor_argument(floor: Any, likelihood: Any) -> Any:
     """Return the ends of the floor, None where the likelihood has none or keeps its own, or "auto"."""
     by_name = takes(likelihood, "floor") or takes(likelihood, "scale")
-    if isinstance(floor, str) and floor == "auto":
+    if is_auto(floor):
         return "auto" if by_name else None
     if not by_name and (isinstance(likelihood, str) or "floor" not in getattr(likelihood, "schedule", {})):
         raise ValueError(f"Expected floor='auto' with a likelihood that has no floor, actual {floor!r}.")

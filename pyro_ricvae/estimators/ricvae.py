@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from numbers import Integral
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -27,7 +26,7 @@ from pyro_ricvae.estimators.pairs import (
     saved_pair,
     settings_of_pair,
 )
-from pyro_ricvae.estimators.persistence import DoesNotFitError
+from pyro_ricvae.estimators.persistence import DoesNotFitError, saved_seed
 from pyro_ricvae.estimators.registry import likelihood_arguments, prior_arguments, saved_part
 from pyro_ricvae.estimators.settings import Prepared, Settings, prepare
 from pyro_ricvae.inference import Recipe, Trainer
@@ -325,7 +324,7 @@ class RiCVAE(RowOutliers, PairEstimator):
         description = {
             "settings": self.settings_ | {"test_passes": self._passes(None)},  # it may have been set since
             "is_own_pair": self._is_own_pair,
-            "random_state": int(self.random_state) if isinstance(self.random_state, Integral) else None,
+            "random_state": saved_seed(self.random_state),
             "warnings": self.warnings_,
             "column_notes": self.column_notes_,
             "history": self.history_,

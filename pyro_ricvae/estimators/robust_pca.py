@@ -2,7 +2,6 @@
 # ruff: noqa: N803 -- X and Z are scikit-learn's names, D is the papers'
 
 import warnings
-from numbers import Integral
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -15,18 +14,17 @@ from sklearn.utils.validation import check_is_fitted
 
 from pyro_ricvae._core.checks import positive_finite, positive_int
 from pyro_ricvae.data.rows import as_rows, check_for_training
-from pyro_ricvae.estimators.base import RowEstimator
-from pyro_ricvae.estimators.persistence import check_no_parts
+from pyro_ricvae.estimators.persistence import check_no_parts, saved_seed
 from pyro_ricvae.estimators.pursuit import principal_component_pursuit
+from pyro_ricvae.estimators.subspace import SubspaceEstimator
 
 Array = NDArray[np.float64]
 
 _RANK_TOLERANCE = 1e-6  # of the largest singular value: ten times what the pursuit leaves unexplained
 _GAP_TOLERANCE = 1e-4  # of a row's sum of absolute values about the centre
-_FITTED = ("low_rank_", "sparse_", "components_", "singular_values_", "center_")
 
 
-class RobustPCA(RowEstimator):
+class RobustPCA(SubspaceEstimator):
     r"""A clean linear subspace, learned from dirty rows by `principal_component_pursuit`.
 
     Data are used in the units they come in, and an error weighs the same in every cell: bring columns of different
@@ -80,12 +78,6 @@ class RobustPCA(RowEstimator):
         self.center = center
         self.random_state = random_state
 
-    low_rank_: Array
-    sparse_: Array
-    components_: Array
-    singular_values_: Array
-    center_: Array
-
     def fit(self, X: Any, y: None = None) -> Self:
         r"""Learn the subspace from an array-like, shape (n, \*event_shape), in data units.
 
@@ -107,10 +99,6 @@ class RobustPCA(RowEstimator):
         self.sparse_ = sparse.reshape(-1, *rows.event_shape)
         self._remember(rows)
         return self
-
-    def fit_clean(self, X: Any) -> Array:
-        """Fit, and return the clean training rows, `low_rank_`."""
-        return self.fit(X).low_rank_
 
     def clean(self, X: Any) -> Array:
         r"""Return for each row the point of the subspace that is nearest in the sum of absolute differences.
@@ -144,14 +132,6 @@ class RobustPCA(RowEstimator):
         """Return the coefficients c of the rows, shape (m, k), in data units; `X` as in `clean`."""
         return np.asarray(self._split(X)[0] @ self.components_.T)
 
-    def inverse_transform(self, Z: Any) -> Array:
-        r"""Return the rows, shape (m, \*event_shape), of coefficients `Z`, shape (m, k), or raise a ValueError."""
-        check_is_fitted(self)
-        z = as_rows(Z).values
-        if z.shape[1] != len(self.components_):
-            raise ValueError(f"Expected {len(self.components_)} coefficients a row, actual {z.shape[1]}.")
-        return self._as_events(z @ self.components_ + self.center_)
-
     def sample(self, n: int = 1) -> Array:
         r"""Return `n` >= 1 new rows, shape (n, \*event_shape), in data units.
 
@@ -173,25 +153,15 @@ class RobustPCA(RowEstimator):
             left[batch] = _least_absolute_residuals(x[batch], self.components_)
         return x - left, left
 
-    def _as_events(self, rows: Array) -> Array:
-        return rows.reshape(-1, *self.low_rank_.shape[1:])
-
-    @property
-    def _n_features_out(self) -> int:
-        return len(self.components_)
-
     def _to_save(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        seed = self.random_state
         arguments = {"lambda_scale": float(self.lambda_scale), "center": self.center}
-        arguments["random_state"] = int(seed) if isinstance(seed, Integral) else None
-        return {"arguments": arguments}, {name: torch.as_tensor(getattr(self, name)) for name in _FITTED}
+        return {"arguments": arguments | {"random_state": saved_seed(self.random_state)}}, self._fitted_tensors()
 
     @classmethod
     def _from_saved(cls, description: dict[str, Any], tensors: dict[str, torch.Tensor], **given: Any) -> Self:
         check_no_parts(given, cls.__name__)
         estimator = cls(**description["arguments"])
-        for name in _FITTED:
-            setattr(estimator, name, tensors[name].numpy())
+        estimator._restore(tensors)
         return estimator
 
 

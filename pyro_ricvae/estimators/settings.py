@@ -8,7 +8,7 @@ import torch
 from sklearn.utils import check_random_state
 from torch import Tensor
 
-from pyro_ricvae._core.checks import positive_int
+from pyro_ricvae._core.checks import is_auto, positive_int
 from pyro_ricvae._core.distributions import check_support
 from pyro_ricvae._core.isolation import device_named, random_numbers
 from pyro_ricvae.data.rows import Rows, as_rows, check_for_training
@@ -142,7 +142,7 @@ def choose_settings(arguments: Any, rows: Rows) -> tuple[Settings, Scaling, Tens
     device = device_named(arguments.device)
 
     template = registry.template(given)
-    if isinstance(test_passes, str) and test_passes == "auto":
+    if is_auto(test_passes):
         test_passes = automatic_test_passes(train_passes, repairs=getattr(template, "recycle", None) == "repair")
     scaling = fit_scaling(arguments.scaling, rows.values, template.support, is_image)
     x = standardised(scaling, rows.values)

@@ -13,7 +13,7 @@ from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.neighbors import kneighbors_graph
 from sklearn.utils import gen_batches
 
-from pyro_ricvae._core.checks import at_least_0, positive_finite, positive_int
+from pyro_ricvae._core.checks import at_least_0, is_auto, positive_finite, positive_int
 from pyro_ricvae.data.rows import as_rows, check_for_training
 from pyro_ricvae.estimators.base import RowEstimator
 from pyro_ricvae.estimators.outliers import RowOutliers
@@ -221,7 +221,7 @@ class UOCL(RowOutliers, RowEstimator):
         return np.ascontiguousarray((x - self._center) / self.bandwidth_)
 
     def _bandwidth_of(self, x: Array) -> float:
-        if not (isinstance(self.bandwidth, str) and self.bandwidth == "auto"):
+        if not is_auto(self.bandwidth):
             return float(positive_finite("bandwidth, where it is not 'auto',", self.bandwidth))
         with np.errstate(over="ignore", invalid="ignore"):
             found = float((2 * x.var(axis=0).sum()) ** 0.5)  # of all n^2 pairs
