@@ -1,6 +1,6 @@
 """From an estimator's arguments and the data to settings, and from settings to a new pair."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -52,12 +52,7 @@ class Settings:
     learn_scale: bool = False
     kl: str = ""
     likelihood_reason: str = ""
-    takeover: float | None = None
-    clean_df: float | None = None
-    widest: float | None = None
-    narrowest: float | None = None
-    ratio: float | None = None
-    draws: bool | None = None
+    spike: dict[str, Any] = field(default_factory=dict)
     contamination: float | Literal["auto"] = "auto"
 
     def to_json(self) -> dict[str, Any]:
@@ -172,8 +167,8 @@ def choose_settings(arguments: Any, rows: Rows) -> tuple[Settings, Scaling, Tens
         arguments.engine,
         arguments.precision,
         learn_scale=learn_scale,
-        likelihood_reason="as given" if given is arguments.likelihood else _reason(spike["takeover"], images),
-        **spike,
+        likelihood_reason="as given" if given is arguments.likelihood else _reason(spike["takeover"]),
+        spike=spike,
         contamination=contamination,
     )
     return settings, scaling, x, center
@@ -184,17 +179,7 @@ def build_pair(settings: Settings, arguments: Any, center: Tensor) -> tuple[VAE,
     recipe = settings.recipe
     n_features = len(center)
     given = registry.resolved(arguments.likelihood)
-    likelihood = registry.make_likelihood(
-        given,
-        settings.floor,
-        settings.learn_scale,
-        takeover=settings.takeover,
-        clean_df=settings.clean_df,
-        widest=settings.widest,
-        narrowest=settings.narrowest,
-        ratio=settings.ratio,
-        draws=settings.draws,
-    )
+    likelihood = registry.make_likelihood(given, settings.floor, settings.learn_scale, **settings.spike)
     prior = registry.make_prior(arguments.prior, settings.n_latent)
     paths: dict[str, Any] = {"affine_path": recipe.affine_path}
     centred: dict[str, Any] = {"center": center if recipe.center else None}
@@ -223,12 +208,12 @@ def _sizes(arguments: Any, shape: tuple[int, ...], batch_size: int, images: bool
     )
 
 
-def _reason(takeover: float, images: bool) -> str:
+def _reason(takeover: float) -> str:
     """Return why "auto" is the likelihood that it is."""
     return (
         "auto: cells are clean, with one scale, or dirty, each with its own; the share of each is found in training. "
-        f"The index-conditioned likelihood stands in its place for the first {takeover:.0%}, as for all "
-        + ("images, and stays where clean cells cannot be told from dirty ones." if images else "tables.")
+        f"The index-conditioned likelihood stands in its place for the first {takeover:.0%}, and for longer where "
+        "clean cells cannot be told from dirty ones."
     )
 
 

@@ -8,7 +8,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from pyro_ricvae._core.checks import positive_finite
-from pyro_ricvae.likelihoods.clean_or_dirty import SpikeAndSlabDistribution, maximised
+from pyro_ricvae.likelihoods.clean_or_dirty import SpikeAndSlabDistribution, log_joint, maximised
 from pyro_ricvae.likelihoods.index_conditioned_normal import index_conditioned
 from pyro_ricvae.likelihoods.likelihood import Ends, Likelihood, ends_of, in_precision_of
 from pyro_ricvae.pair import Switch
@@ -22,27 +22,30 @@ _FEWEST, _MOST = 0.001, 0.95
 
 
 class _TakingOver(SpikeAndSlabDistribution):
-    """The same in training, where the index-conditioned likelihood stands in its place until it takes over."""
+    """The same in training: the index-conditioned likelihood until it takes over, then with a broader spike."""
 
     def __init__(
-        self, *parts: Tensor, x: Tensor, floor: Tensor, has_taken_over: Tensor, clean_df: float | None = None
+        self, *parts: Tensor, x: Tensor, floor: Tensor, has_taken_over: Tensor, broad: Tensor, clean_df: float | None
     ) -> None:
         super().__init__(*parts, clean_df=clean_df, validate_args=False)
-        self._x, self._floor, self._has_taken_over = x, floor, has_taken_over
+        self._own = {"x": x, "floor": floor, "has_taken_over": has_taken_over, "broad": broad}
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "_TakingOver":
-        own: Any = {"x": self._x, "floor": self._floor, "has_taken_over": self._has_taken_over}
+        own: Any = self._own
         return _TakingOver(*self._expanded(batch_shape), **own, clean_df=self.clean_df)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        before = index_conditioned(self.loc, value, self._floor).log_prob(value)
-        return torch.where(self._has_taken_over, super().log_prob(value), before)
+        before = index_conditioned(self.loc, value, self._own["floor"]).log_prob(value)
+        squares = (value - self.loc).square()
+        parts = (self._own["broad"], self.share, self.width, self.concentration, self.clean_df)
+        return torch.where(self._own["has_taken_over"], torch.logaddexp(*log_joint(squares, *parts)), before)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """Return draws as the paper's (equation 15), with a variance that is conditioned on the row: of a next pass."""
-        squares, dirty = (self._x - self.loc).square(), self.dirt_probability(self._x)
+        x = self._own["x"]
+        squares, dirty = (x - self.loc).square(), self.dirt_probability(x)
         after = (1 - dirty) * self.scale.square() + dirty * squares
-        variance = torch.where(self._has_taken_over, after, squares.maximum(self._floor.square()))
+        variance = torch.where(self._own["has_taken_over"], after, squares.maximum(self._own["floor"].square()))
         shape = self._extended_shape(torch.Size(sample_shape))
         noise = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
         return self.loc + variance.sqrt() * noise
@@ -66,6 +69,10 @@ class SpikeAndSlab(Likelihood):
     2.5 ends of an automatic floor are the typical distance of a value from its feature's centre: where pixels that are
     called clean are spread as widely as the data, dirt is among them, and the log penalty stays.
 
+    A narrow spike gives up what the networks do not fit yet: in training its scale may be `broadening` times s, as if
+    its density had the power `broadening` ** -2, so that they still learn it. Scale, share and probabilities are those
+    of s, and so is the density in evaluation mode.
+
     Parameters
     ----------
     floor : float or tuple of float
@@ -84,6 +91,10 @@ class SpikeAndSlab(Likelihood):
     narrowest : float, default=0.02
         The smallest scale of clean cells, in ends of the floor. Where many residuals are 0, as in images that are black
         for the most part, it would fall to 0, and all that is not black be dirt: 0.5 for images.
+    broadening : float, default=1.0
+        What s is multiplied by in training, once the mixture has taken over: 1 or more, 1.5 for images.
+    broadest : float, default=1.0
+        The scale, in ends of the floor, up to which it is: what is as broad is trained with as it is.
     clean_df : float, optional
         The degrees of freedom :math:`\nu` of a clean cell's Student-t: clean values of tables have longer tails than a
         normal has, and are taken for dirt by one. None is a normal, of standard deviation s.
@@ -107,7 +118,7 @@ class SpikeAndSlab(Likelihood):
     Raises
     ------
     ValueError
-        If a number is not positive and finite, or `takeover` is not between 0 and 1.
+        If a number is not positive and finite, `takeover` is not between 0 and 1, or `broadening` is below 1.
 
     Notes
     -----
@@ -142,6 +153,8 @@ class SpikeAndSlab(Likelihood):
         takeover: float = 0.1,
         widest: float = 2.5,
         narrowest: float = 0.02,
+        broadening: float = 1.0,
+        broadest: float = 1.0,
         clean_df: float | None = None,
         draws: bool = False,
     ) -> None:
@@ -152,6 +165,10 @@ class SpikeAndSlab(Likelihood):
         self.ratio = float(positive_finite("ratio", ratio))
         self.widest = float(positive_finite("widest", widest))
         self.narrowest = float(positive_finite("narrowest", narrowest))
+        self.broadening = float(positive_finite("broadening", broadening))
+        self.broadest = float(positive_finite("broadest", broadest))
+        if self.broadening < 1:
+            raise ValueError(f"Expected broadening to be 1 or more, actual {broadening!r}.")
         self.schedule = {"floor": (start, end), "mixed": Switch(takeover)}
         self.register_buffer("floor", torch.tensor(start))
         self.register_buffer("mixed", torch.tensor(1.0))
@@ -174,7 +191,8 @@ class SpikeAndSlab(Likelihood):
         if not in_training:
             return SpikeAndSlabDistribution(*parts, clean_df=self.clean_df)
         has_taken_over = (self.mixed > 0) & self._explains(self.spread)
-        given: Any = {"x": x, "floor": self.floor, "has_taken_over": has_taken_over}
+        broad = (self.broadening * scale).clamp_max(self.broadest * self._end).maximum(scale)
+        given: Any = {"x": x, "floor": self.floor, "has_taken_over": has_taken_over, "broad": broad}
         return _TakingOver(*parts, **given, clean_df=self.clean_df)
 
     def dirt_probability(self, cells: TorchDistribution, x: Tensor) -> Tensor:

@@ -28,6 +28,9 @@ def test_dirt_of_images_is_as_wide_as_a_share_of_their_range_and_of_tables_as_fl
     images, tables = automatic_spike(floor, images=True), automatic_spike(floor, images=False)
     assert images["ratio"] * floor == pytest.approx(0.3)
     assert tables["ratio"] == 10
+    assert images["broadest"] * floor == pytest.approx(max(0.05, 0.75 * floor))
+    assert (images["takeover"], images["broadening"]) == (0.1, 1.5)
+    assert (tables["takeover"], tables["broadening"], tables["broadest"]) == (0.1, 1.0, 1.0)
     assert (images["widest"], images["narrowest"], images["clean_df"], images["draws"]) == (2.0, 0.5, None, True)
     assert (tables["widest"], tables["narrowest"], tables["clean_df"], tables["draws"]) == (3.7, 0.02, 8.0, False)
 

@@ -261,17 +261,18 @@ def test_auto_is_by_size() -> None:
 
 def test_the_default_likelihood_says_what_it_is_and_why(tiny: RiCVAE) -> None:
     x = np.arange(180.0).reshape(18, 10) % 97
-    for rows, kind, takeover in ((x, "tables", 0.1), (x.reshape(18, 5, 2), "images", 0.3)):
+    for rows, broadening in ((x, 1.0), (x.reshape(18, 5, 2), 1.5)):
         est = RiCVAE(**TINY).fit(rows)
         assert isinstance(est.model_.likelihood, rv.likelihoods.SpikeAndSlab)
-        assert (est.settings_["likelihood"], est.settings_["takeover"]) == ("spike_and_slab", takeover)
-        assert est.model_.likelihood.schedule["mixed"] == Switch(takeover)
-        assert f"for the first {takeover:.0%}, as for all {kind}" in est.settings_["likelihood_reason"]
+        assert (est.settings_["likelihood"], est.settings_["spike"]["takeover"]) == ("spike_and_slab", 0.1)
+        assert est.model_.likelihood.schedule["mixed"] == Switch(0.1)
+        assert est.model_.likelihood.broadening == broadening
+        assert "for the first 10%, and for longer where" in est.settings_["likelihood_reason"]
         named = RiCVAE(likelihood="spike_and_slab", **TINY).fit(rows)
         np.testing.assert_array_equal(named.clean(rows), est.clean(rows))
         assert named.settings_ == est.settings_ | {"likelihood_reason": "as given"}
     other = RiCVAE(likelihood="student_t", **TINY).fit(x).settings_
-    assert (other["takeover"], other["likelihood_reason"]) == (None, "as given")
+    assert (other["spike"], other["likelihood_reason"]) == ({}, "as given")
 
 
 @pytest.mark.parametrize(

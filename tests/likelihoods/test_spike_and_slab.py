@@ -14,6 +14,7 @@ from torch import Tensor
 from pyro_ricvae import likelihoods
 from pyro_ricvae.inference import CompiledELBO, RecyclingELBO, Trainer, reconstruct, repair
 from pyro_ricvae.likelihoods import IndexConditionedNormal, InverseGammaNormal, SpikeAndSlab
+from pyro_ricvae.likelihoods.index_conditioned_normal import index_conditioned
 from pyro_ricvae.pair import next_input, recycle_at_test_time, recycle_in_training
 
 FLOOR = 0.1
@@ -255,7 +256,17 @@ def test_draws_have_a_gradient_and_the_share_of_dirt() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("floor", 0.0), ("ratio", -1.0), ("shape", 0.0), ("takeover", 1.5), ("takeover", "late")]
+    ("name", "value"),
+    [
+        ("floor", 0.0),
+        ("ratio", -1.0),
+        ("shape", 0.0),
+        ("takeover", 1.5),
+        ("takeover", "late"),
+        ("broadening", 0.9),
+        ("broadening", math.inf),
+        ("broadest", 0.0),
+    ],
 )
 def test_wrong_numbers(name: str, value: Any) -> None:
     arguments: dict[str, Any] = {"floor": 0.1, name: value}
@@ -277,6 +288,22 @@ def test_the_scale_of_clean_cells_stays_above_its_bound_where_residuals_are_0() 
         for _ in range(50):
             likelihood.follow(torch.zeros(10, 3), momentum=1.0)
         assert float(likelihood.scale) == pytest.approx(narrowest * FLOOR)
+
+
+@pytest.mark.parametrize(("scale", "trained_with"), [(0.02, 0.03), (0.1, 0.15), (0.15, 0.2), (0.2, 0.2), (0.35, 0.35)])
+def test_training_is_with_a_broader_spike_up_to_a_bound(scale: float, trained_with: float) -> None:
+    """1.5 times as broad, up to two floors; what the likelihood says of a cell in any mode goes by its own scale."""
+    x, loc = torch.tensor([[0.02, 0.4, -3.0]]), torch.zeros(1, 3, requires_grad=True)
+    likelihood = at(scale, 0.2, broadening=1.5, broadest=2.0).train()
+    likelihood.first_pass = False  # estimates stay
+    cells = likelihood(loc, x)
+    torch.testing.assert_close(cells.log_prob(x), at(trained_with, 0.2)(loc, None).log_prob(x))
+    torch.testing.assert_close(cells.expand((2, 3)).log_prob(x), cells.log_prob(x).expand(2, 3))
+    torch.testing.assert_close(cells.dirt_probability(x), at(scale, 0.2)(loc, None).dirt_probability(x))
+    torch.testing.assert_close(likelihood.eval()(loc, x).log_prob(x), at(scale, 0.2)(loc, None).log_prob(x))
+    likelihood.train().mixed.fill_(0.0)
+    before = index_conditioned(loc, x, likelihood.floor).log_prob(x)
+    torch.testing.assert_close(likelihood(loc, x).log_prob(x), before)
 
 
 def test_draws_of_training_have_a_variance_that_is_conditioned_on_the_row() -> None:
