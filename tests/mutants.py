@@ -168,6 +168,8 @@ MUTANTS = [
     Mutant("a spike as narrow in training", "likelihoods/spike_and_slab.py", "(self.broadening * scale)", "(1.0 * scale)", "tests/likelihoods/test_spike_and_slab.py"),
     Mutant("a spike as broad as all dirt", "likelihoods/spike_and_slab.py", ".clamp_max(self.broadest * self._end)", "", "tests/likelihoods/test_spike_and_slab.py"),
     Mutant("strokes that are trained away", "estimators/defaults.py", "max(of_range / floor, of_floor)", "of_range / floor", "tests/estimators/test_repair.py tests/estimators/test_defaults.py"),
+    Mutant("a spike that is lost in older models", "estimators/settings.py", "        if once:", "        if False:", "tests/estimators/test_persistence.py"),
+    Mutant("a spike of another pair", "estimators/pairs.py", "if settings.spike and isinstance(likelihood, SpikeAndSlab):", "if False:", "tests/estimators/test_base.py"),
     Mutant("draws as wide as the residual", "likelihoods/spike_and_slab.py", "after = (1 - dirty) * self.scale.square() + dirty * squares", "after = squares", "tests/likelihoods/test_spike_and_slab.py"),
     Mutant("images that are recycled repaired", "pair.py", 'getattr(likelihood, "recycle_in_training", getattr(likelihood, "recycle", "sample"))', 'getattr(likelihood, "recycle", "sample")', "tests/likelihoods/test_spike_and_slab.py"),
     Mutant("wide residuals that make dirt clean", "likelihoods/spike_and_slab.py", "torch.where(self.mixed > 0, math.inf, bound)", "torch.where(self.mixed > -1, math.inf, bound)", "tests/likelihoods/test_spike_and_slab.py"),

@@ -19,7 +19,7 @@ _SPIKE: dict[bool, dict[str, Any]] = {
     True: {"clean_df": None, "widest": 2.0, "narrowest": 0.5, "broadening": 1.5, "draws": True},
     False: {"clean_df": 8.0, "widest": 3.7, "narrowest": 0.02, "broadening": 1.0, "draws": False},
 }
-_TAKEOVER = 0.1
+_TAKEOVER = 0.1  # of both
 # How wide dirt is: a share of images' range, and ends of the floor of a table.
 _WIDTH, _RATIO = 0.3, 10.0
 # How wide clean cells of images are in training: a share of their range, or of an end of the floor if that is more.

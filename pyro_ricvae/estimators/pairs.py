@@ -12,6 +12,7 @@ from pyro_ricvae._core.distributions import closed_form_kl, describe
 from pyro_ricvae._core.isolation import evaluation
 from pyro_ricvae.estimators.persistence import DESCRIPTION, DoesNotFitError
 from pyro_ricvae.estimators.settings import Prepared, Settings, build_pair
+from pyro_ricvae.likelihoods import SpikeAndSlab
 from pyro_ricvae.pair import likelihood_of
 
 # Rows on which two pairs are compared, and how far out too.
@@ -68,6 +69,10 @@ def settings_of_pair(settings: Settings, model: Any, guide: Any, x: Tensor, is_o
     """Return the settings of a pair that was trained elsewhere: what is known of it."""
     likelihood = likelihood_of(model)
     known: dict[str, Any] = {"n_latent": model.prior().event_shape[-1], "kl": form_of_kl(model, guide, x)}
+    if settings.spike and isinstance(likelihood, SpikeAndSlab):  # what "auto" would take, before
+        switch: Any = likelihood.schedule["mixed"]
+        named = {name: getattr(likelihood, name) for name in settings.spike if name != "takeover"}
+        known["spike"] = {"takeover": switch.at, **named}
     if likelihood is None:
         known["likelihood"] = f"{type(model).__module__}.{type(model).__qualname__}"
     if not is_own:

@@ -75,12 +75,12 @@ def template(likelihood: Any) -> Any:
 def make_likelihood(argument: Any, ends: Ends | None, learn_scale: bool, **others: Any) -> Any:
     """Return a new likelihood, or a copy of the object given.
 
-    `ends` are those of its floor, or twice its scale; `others` are given to classes that take them.
+    `ends` are those of its floor, or twice its scale; `others` are further arguments of the class.
     """
     if isinstance(argument, str):
-        given = {"floor": ends, "scale": ends and ends[0], "learn_scale": learn_scale, **others}
+        given = {"floor": ends, "scale": ends and ends[0], "learn_scale": learn_scale}
         chosen = {name: value for name, value in given.items() if value is not None and takes(argument, name)}
-        return LIKELIHOODS[argument](**chosen)
+        return LIKELIHOODS[argument](**chosen, **others)
     made: Any = deepcopy(as_likelihood(argument))
     if ends is not None:
         made.schedule = {**made.schedule, "floor": ends}

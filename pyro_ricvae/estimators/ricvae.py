@@ -99,7 +99,8 @@ class RiCVAE(RowOutliers, PairEstimator):
     guide_ : guides.AmortizedNormal
         Its guide.
     settings_ : dict
-        What was chosen, by you or by "auto"; "kl" says whether there is a "closed form" of the KL, or "Monte Carlo".
+        What was chosen, by you or by "auto"; "kl" says whether there is a "closed form" of the KL, or "Monte Carlo";
+        "spike" has the arguments of a `likelihoods.SpikeAndSlab` that is taken by name.
     scaling_ : data.scaling.Scaling
         From data units to standardised units and back.
     history_ : list of dict

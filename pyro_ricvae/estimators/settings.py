@@ -29,6 +29,9 @@ from pyro_ricvae.likelihoods.likelihood import shapes_of
 from pyro_ricvae.models import VAE
 from pyro_ricvae.networks import MLPDecoder, MLPEncoder
 
+# What models that were saved before have beside the other settings, and now is in "spike".
+_ONCE_BESIDE = ("takeover", "clean_df", "widest", "narrowest", "ratio", "draws")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -72,6 +75,9 @@ class Settings:
         floor = None if plain["floor_start"] is None else (plain["floor_start"], plain["floor_end"])
         recipe, hidden = Recipe(**plain["recipe"]), tuple(plain["hidden"])
         other = {name: value for name, value in plain.items() if name not in ("floor_start", "floor_end")}
+        once = {name: other.pop(name) for name in _ONCE_BESIDE if name in other}
+        if once:
+            other["spike"] = {name: value for name, value in once.items() if value is not None}
         return cls(**(other | {"floor": floor, "recipe": recipe, "hidden": hidden, "device": device}))
 
 
@@ -212,7 +218,7 @@ def _reason(takeover: float) -> str:
     """Return why "auto" is the likelihood that it is."""
     return (
         "auto: cells are clean, with one scale, or dirty, each with its own; the share of each is found in training. "
-        f"The index-conditioned likelihood stands in its place for the first {takeover:.0%}, and for longer where "
+        f"The index-conditioned likelihood stands in its place for the first {takeover:.0%}, and after that while "
         "clean cells cannot be told from dirty ones."
     )
 

@@ -64,14 +64,15 @@ class SpikeAndSlab(Likelihood):
     penalty of the iC-VAE, :math:`\pi \to 0` a VAE with one learned scale. Scale and share come in closed form, as the
     paper's variance does (equation 7), by a running step of EM on each batch in the first pass.
 
-    In training the index-conditioned likelihood, with its floor, stands in its place until two things hold: the share
-    `takeover` of the training is over, and the scale that EM finds without a bound is below `widest` ends of the floor.
-    2.5 ends of an automatic floor are the typical distance of a value from its feature's centre: where pixels that are
-    called clean are spread as widely as the data, dirt is among them, and the log penalty stays.
+    In training the index-conditioned likelihood, with its floor, stands in its place until the share `takeover` of the
+    training is over, and after that at each step at which the scale that EM finds without a bound, which it follows
+    from then on, is above `widest` ends of the floor. 2.5 ends of an automatic floor are the typical distance of a
+    value from its feature's centre: where pixels that are called clean are spread as widely as the data, dirt is among
+    them, and the log penalty stays.
 
-    A narrow spike gives up what the networks do not fit yet: in training its scale may be `broadening` times s, as if
-    its density had the power `broadening` ** -2, so that they still learn it. Scale, share and probabilities are those
-    of s, and so is the density in evaluation mode.
+    A narrow spike gives up what the networks do not fit yet. So its scale in training may be `broadening` times s, up
+    to `broadest`: of a normal, the power (s / scale)^2 of its density, normalised. Estimates, probabilities and the
+    density in evaluation mode go by s.
 
     Parameters
     ----------
@@ -122,7 +123,8 @@ class SpikeAndSlab(Likelihood):
 
     Notes
     -----
-    In evaluation mode it is the proper density, always. While the log penalty stands in its place, the loss is not one.
+    In evaluation mode it is the proper density, always. While the log penalty stands in its place, the loss is not one;
+    after that it is that of the broader spike.
 
     Examples
     --------
@@ -180,7 +182,10 @@ class SpikeAndSlab(Likelihood):
     def forward(
         self, decoder_output: Tensor, x: Tensor | None = None, observed: Tensor | None = None
     ) -> TorchDistribution:
-        """Return the mixture for every cell; in training, and before it takes over, (8'). See `Likelihood.forward`."""
+        """Return the mixture for every cell; in training with its broader spike, and (8') before it takes over.
+
+        See `Likelihood.forward`.
+        """
         loc = in_precision_of(x, decoder_output)
         in_training = self.training and x is not None
         if in_training and self.first_pass:

@@ -247,6 +247,18 @@ def test_a_pair_of_the_estimators_own_networks_is_loaded_without_more(tmp_path: 
         rv.load(tmp_path / "model", pair=(reference.model_, reference.guide_))
 
 
+def test_a_pairs_own_spike_is_in_its_settings_and_is_loaded(tmp_path: Path) -> None:
+    reference = rv.RiCVAE(**TINY).fit(X)
+    spike = reference.settings_["spike"] | {"takeover": 0.5, "broadening": 3.0, "widest": 9.0}
+    reference.model_.likelihood = rv.likelihoods.SpikeAndSlab(0.1, **spike).eval()
+    arguments = reference.get_params() | {"floor": 0.1}
+    est = rv.RiCVAE.from_pair(reference.model_, reference.guide_, X, **arguments)
+    assert est.settings_["spike"] == pytest.approx(spike)
+    est.save(tmp_path / "model")
+    loaded = rv.load(tmp_path / "model", device="cpu").model_.likelihood
+    assert (loaded.broadening, loaded.widest, loaded.schedule["mixed"].at) == (3.0, 9.0, 0.5)
+
+
 @pytest.mark.parametrize("encoder", [Plain, lambda: rv.networks.MLPEncoder(6, 2, (4,), bound=0.5)])
 def test_a_pair_of_other_networks_is_loaded_into_such_a_pair(encoder: Any, tmp_path: Path) -> None:
     """Also where they have the same tensors, and compute something else."""

@@ -267,7 +267,7 @@ def test_the_default_likelihood_says_what_it_is_and_why(tiny: RiCVAE) -> None:
         assert (est.settings_["likelihood"], est.settings_["spike"]["takeover"]) == ("spike_and_slab", 0.1)
         assert est.model_.likelihood.schedule["mixed"] == Switch(0.1)
         assert est.model_.likelihood.broadening == broadening
-        assert "for the first 10%, and for longer where" in est.settings_["likelihood_reason"]
+        assert "for the first 10%, and after that while" in est.settings_["likelihood_reason"]
         named = RiCVAE(likelihood="spike_and_slab", **TINY).fit(rows)
         np.testing.assert_array_equal(named.clean(rows), est.clean(rows))
         assert named.settings_ == est.settings_ | {"likelihood_reason": "as given"}

@@ -123,6 +123,36 @@ def test_models_that_were_saved_before_there_were_others_are_read(folder: Path) 
     np.testing.assert_array_equal(rv.load(folder, device="cpu").clean(X), RiCVAE(**TINY).fit(X).clean(X))
 
 
+@pytest.mark.parametrize("arguments", [{}, {"likelihood": "student_t"}])
+@pytest.mark.parametrize("data", [X, X.reshape(len(X), 2, -1)])
+def test_models_whose_spike_stood_among_their_settings_are_read(
+    data: Any, arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    est = RiCVAE(**TINY | arguments).fit(data)
+    est.save(tmp_path / "model")
+    names = ("takeover", "clean_df", "widest", "narrowest", "ratio", "draws")
+
+    def as_before(described: dict[str, Any]) -> dict[str, Any]:
+        spike = described["settings"].pop("spike")
+        described["settings"] |= {name: spike.get(name) for name in names}
+        return described
+
+    _described(tmp_path / "model", as_before)
+    loaded = rv.load(tmp_path / "model", device="cpu")
+    np.testing.assert_array_equal(loaded.clean(data), est.clean(data))
+    np.testing.assert_allclose(loaded.cell_probabilities(data), est.cell_probabilities(data), rtol=1e-6)
+
+
+def test_a_spike_that_is_none_is_damaged(folder: Path) -> None:
+    def broken(described: dict[str, Any]) -> dict[str, Any]:
+        described["settings"]["spike"]["breadth"] = 1.0
+        return described
+
+    _described(folder, broken)
+    with pytest.raises(ValueError, match="damaged files"):
+        rv.load(folder)
+
+
 def test_nothing_is_pickled(saved: Path) -> None:
     assert sorted(path.name for path in saved.iterdir()) == ["model.json", "model.safetensors"]
     tensors = load_file(saved / "model.safetensors")

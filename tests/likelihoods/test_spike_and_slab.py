@@ -12,6 +12,7 @@ from scipy import stats
 from torch import Tensor
 
 from pyro_ricvae import likelihoods
+from pyro_ricvae.estimators.defaults import automatic_spike
 from pyro_ricvae.inference import CompiledELBO, RecyclingELBO, Trainer, reconstruct, repair
 from pyro_ricvae.likelihoods import IndexConditionedNormal, InverseGammaNormal, SpikeAndSlab
 from pyro_ricvae.likelihoods.index_conditioned_normal import index_conditioned
@@ -179,12 +180,15 @@ def test_only_the_first_pass_moves_its_estimates() -> None:
 
 
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(("passes", "recycle"), [(1, "repair"), (2, "repair"), (2, "sample")])
-def test_captured_it_is_the_same(passes: int, recycle: Any, compiled: bool) -> None:
+@pytest.mark.parametrize(
+    ("passes", "recycle", "arguments"),
+    [(1, "repair", {}), (2, "repair", {}), (2, "sample", {}), (2, "sample", automatic_spike(FLOOR, images=True))],
+)
+def test_captured_it_is_the_same(passes: int, recycle: Any, arguments: dict[str, Any], compiled: bool) -> None:
     x, losses, states = torch.randn(20, 5), [], []
     for captured in (False, True):
         torch.manual_seed(0)
-        model, guide = pair_with(SpikeAndSlab((2 * FLOOR, FLOOR)))
+        model, guide = pair_with(SpikeAndSlab((2 * FLOOR, FLOOR), **arguments))
         loss: Any = RecyclingELBO(passes, recycle=recycle, detach=recycle == "repair")(model, guide)
         if captured:
             loss = CompiledELBO(loss, compiled=compiled, fallback_random=True)
@@ -290,17 +294,27 @@ def test_the_scale_of_clean_cells_stays_above_its_bound_where_residuals_are_0() 
         assert float(likelihood.scale) == pytest.approx(narrowest * FLOOR)
 
 
+@pytest.mark.parametrize("clean_df", [None, 8.0])
 @pytest.mark.parametrize(("scale", "trained_with"), [(0.02, 0.03), (0.1, 0.15), (0.15, 0.2), (0.2, 0.2), (0.35, 0.35)])
-def test_training_is_with_a_broader_spike_up_to_a_bound(scale: float, trained_with: float) -> None:
+def test_training_is_with_a_broader_spike_up_to_a_bound(
+    scale: float, trained_with: float, clean_df: float | None
+) -> None:
     """1.5 times as broad, up to two floors; what the likelihood says of a cell in any mode goes by its own scale."""
-    x, loc = torch.tensor([[0.02, 0.4, -3.0]]), torch.zeros(1, 3, requires_grad=True)
-    likelihood = at(scale, 0.2, broadening=1.5, broadest=2.0).train()
+    x = torch.tensor([[0.02, 0.4, -3.0]], dtype=torch.float64)
+    loc = torch.zeros_like(x, requires_grad=True)
+    likelihood = at(scale, 0.2, broadening=1.5, broadest=2.0, clean_df=clean_df).double().train()
     likelihood.first_pass = False  # estimates stay
     cells = likelihood(loc, x)
-    torch.testing.assert_close(cells.log_prob(x), at(trained_with, 0.2)(loc, None).log_prob(x))
+    torch.testing.assert_close(
+        cells.log_prob(x), at(trained_with, 0.2, clean_df=clean_df).double()(loc, None).log_prob(x)
+    )
     torch.testing.assert_close(cells.expand((2, 3)).log_prob(x), cells.log_prob(x).expand(2, 3))
-    torch.testing.assert_close(cells.dirt_probability(x), at(scale, 0.2)(loc, None).dirt_probability(x))
-    torch.testing.assert_close(likelihood.eval()(loc, x).log_prob(x), at(scale, 0.2)(loc, None).log_prob(x))
+    torch.testing.assert_close(
+        cells.dirt_probability(x), at(scale, 0.2, clean_df=clean_df).double()(loc, None).dirt_probability(x)
+    )
+    torch.testing.assert_close(
+        likelihood.eval()(loc, x).log_prob(x), at(scale, 0.2, clean_df=clean_df).double()(loc, None).log_prob(x)
+    )
     likelihood.train().mixed.fill_(0.0)
     before = index_conditioned(loc, x, likelihood.floor).log_prob(x)
     torch.testing.assert_close(likelihood(loc, x).log_prob(x), before)
