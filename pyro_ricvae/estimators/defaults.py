@@ -19,7 +19,7 @@ _SPIKE: dict[bool, dict[str, Any]] = {
     True: {"clean_df": None, "widest": 2.0, "narrowest": 0.5, "broadening": 1.5, "draws": True},
     False: {"clean_df": 8.0, "widest": 3.7, "narrowest": 0.02, "broadening": 1.0, "draws": False},
 }
-_TAKEOVER = 0.1  # of both
+_TAKEOVER = 0.1  # whatever the kind
 # How wide dirt is: a share of images' range, and ends of the floor of a table.
 _WIDTH, _RATIO = 0.3, 10.0
 # How wide clean cells of images are in training: a share of their range, or of an end of the floor if that is more.
@@ -140,11 +140,12 @@ def automatic_spike(floor: float, *, images: bool) -> dict[str, Any]:
     ends. Images are recycled in training by draws, tables by repaired rows. docs/recipe.md has the reasons.
     """
     of_range, of_floor = _BROADEST
-    widths = {
+    return {
+        "takeover": _TAKEOVER,
+        **_SPIKE[images],
         "ratio": _WIDTH / floor if images else _RATIO,
         "broadest": max(of_range / floor, of_floor) if images else 1.0,
     }
-    return {"takeover": _TAKEOVER, **_SPIKE[images], **widths}
 
 
 def automatic_test_passes(train_passes: int, *, repairs: bool) -> int:

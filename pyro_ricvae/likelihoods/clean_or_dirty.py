@@ -144,7 +144,11 @@ class SpikeAndSlabDistribution(TwoComponents):
 
     def log_joint(self, value: Tensor) -> tuple[Tensor, Tensor]:
         """Return the log-densities of a value and of its cell being clean, or dirty, in nats."""
-        parts = (self.scale, self.share, self.width, self.concentration, self.clean_df)
+        return self._log_joint_at(value, self.scale)
+
+    def _log_joint_at(self, value: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Return them with another scale of clean cells."""
+        parts = (scale, self.share, self.width, self.concentration, self.clean_df)
         return log_joint((value - self.loc).square(), *parts)
 
     def _expanded(self, batch_shape: Any) -> list[Tensor]:

@@ -8,7 +8,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from pyro_ricvae._core.checks import positive_finite
-from pyro_ricvae.likelihoods.clean_or_dirty import SpikeAndSlabDistribution, log_joint, maximised
+from pyro_ricvae.likelihoods.clean_or_dirty import SpikeAndSlabDistribution, maximised
 from pyro_ricvae.likelihoods.index_conditioned_normal import index_conditioned
 from pyro_ricvae.likelihoods.likelihood import Ends, Likelihood, ends_of, in_precision_of
 from pyro_ricvae.pair import Switch
@@ -28,17 +28,15 @@ class _TakingOver(SpikeAndSlabDistribution):
         self, *parts: Tensor, x: Tensor, floor: Tensor, has_taken_over: Tensor, broad: Tensor, clean_df: float | None
     ) -> None:
         super().__init__(*parts, clean_df=clean_df, validate_args=False)
-        self._own = {"x": x, "floor": floor, "has_taken_over": has_taken_over, "broad": broad}
+        self._own: dict[str, Any] = {"x": x, "floor": floor, "has_taken_over": has_taken_over, "broad": broad}
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "_TakingOver":
-        own: Any = self._own
-        return _TakingOver(*self._expanded(batch_shape), **own, clean_df=self.clean_df)
+        return _TakingOver(*self._expanded(batch_shape), **self._own, clean_df=self.clean_df)
 
     def log_prob(self, value: Tensor) -> Tensor:
         before = index_conditioned(self.loc, value, self._own["floor"]).log_prob(value)
-        squares = (value - self.loc).square()
-        parts = (self._own["broad"], self.share, self.width, self.concentration, self.clean_df)
-        return torch.where(self._own["has_taken_over"], torch.logaddexp(*log_joint(squares, *parts)), before)
+        after = torch.logaddexp(*self._log_joint_at(value, self._own["broad"]))
+        return torch.where(self._own["has_taken_over"], after, before)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """Return draws as the paper's (equation 15), with a variance that is conditioned on the row: of a next pass."""

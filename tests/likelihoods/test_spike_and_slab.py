@@ -305,16 +305,11 @@ def test_training_is_with_a_broader_spike_up_to_a_bound(
     likelihood = at(scale, 0.2, broadening=1.5, broadest=2.0, clean_df=clean_df).double().train()
     likelihood.first_pass = False  # estimates stay
     cells = likelihood(loc, x)
-    torch.testing.assert_close(
-        cells.log_prob(x), at(trained_with, 0.2, clean_df=clean_df).double()(loc, None).log_prob(x)
-    )
+    own, broader = (at(each, 0.2, clean_df=clean_df).double()(loc, None) for each in (scale, trained_with))
+    torch.testing.assert_close(cells.log_prob(x), broader.log_prob(x))
     torch.testing.assert_close(cells.expand((2, 3)).log_prob(x), cells.log_prob(x).expand(2, 3))
-    torch.testing.assert_close(
-        cells.dirt_probability(x), at(scale, 0.2, clean_df=clean_df).double()(loc, None).dirt_probability(x)
-    )
-    torch.testing.assert_close(
-        likelihood.eval()(loc, x).log_prob(x), at(scale, 0.2, clean_df=clean_df).double()(loc, None).log_prob(x)
-    )
+    torch.testing.assert_close(cells.dirt_probability(x), own.dirt_probability(x))
+    torch.testing.assert_close(likelihood.eval()(loc, x).log_prob(x), own.log_prob(x))
     likelihood.train().mixed.fill_(0.0)
     before = index_conditioned(loc, x, likelihood.floor).log_prob(x)
     torch.testing.assert_close(likelihood(loc, x).log_prob(x), before)
